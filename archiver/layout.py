@@ -1,0 +1,134 @@
+"""Every object key of an archive, as pure functions. Nothing else joins paths.
+
+    events/workspace=ws_1a2b/dt=2026-03-26/<batch>-<attempt>-<n>.parquet
+    alerts/…, supplements/…                          the same layout
+    _quarantine/<batch>-<attempt>-<n>.jsonl.gz
+    _ledger/00000000000000000042.json
+    _ledger/lists/<batch>-<attempt>-added-<n>.json
+    _ledger/checkpoints/…, _index/…                  caches
+
+Keys are relative to the archive's prefix and use `/` on every store. A batch is
+32 hex digits, an attempt 28: twelve of its start in milliseconds, sixteen random,
+so that attempts sort by time.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from datetime import date
+
+DATASETS = ("events", "alerts", "supplements")
+LEDGER = "_ledger/"
+LISTS = "_ledger/lists/"
+CHECKPOINTS = "_ledger/checkpoints/"
+QUARANTINE = "_quarantine/"
+INDEX = "_index/"
+PROBES = "_probe/"
+
+LONGEST_PARTITION_VALUE_BYTES = 200
+
+_PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~")
+_COMMIT = re.compile(r"_ledger/([0-9]{20})\.json", re.ASCII)
+_ATTEMPT_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{28})-[0-9a-z-]+\.[0-9a-z.]+", re.ASCII)
+_DATA_FOLDER = re.compile(
+    r"(events|alerts|supplements)/workspace=([^/]+)/dt=([0-9]{4}-[0-9]{2}-[0-9]{2})", re.ASCII
+)
+
+
+def new_attempt() -> str:
+    """Name a new attempt: random, and sorted by its start."""
+    return f"{time.time_ns() // 1_000_000:012x}{secrets.token_hex(8)}"
+
+
+def attempt_started_at_ms(attempt: str) -> int:
+    """Return when `attempt` started by its writer's clock, in milliseconds since 1970."""
+    return int(attempt[:12], 16)
+
+
+def escape(value: str) -> str:
+    """Write `value` so that it is one path segment on every store, and reversible.
+
+    All bytes of its UTF-8 but letters, digits and `_-.~` become `%XX`.
+
+    Raises:
+        ValueError: It is empty, holds a lone surrogate, or is longer than 200 bytes escaped.
+    """
+    if not value:
+        raise ValueError("an empty partition value")
+    try:
+        encoded = value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("a partition value with a lone surrogate") from None
+    escaped = "".join(chr(byte) if byte in _PLAIN else f"%{byte:02X}" for byte in encoded)
+    if len(escaped) > LONGEST_PARTITION_VALUE_BYTES:
+        raise ValueError(
+            f"a partition value of {len(escaped)} bytes, more than {LONGEST_PARTITION_VALUE_BYTES}"
+        )
+    return escaped
+
+
+def unescape(segment: str) -> str:
+    """Reverse `escape`."""
+    return re.sub(
+        rb"%([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), segment.encode()
+    ).decode()
+
+
+def data_file(
+    dataset: str, workspace: str, dt: date, batch: str, attempt: str, number: int, suffix: str
+) -> str:
+    """Key of a data file. `suffix` is `parquet`, `jsonl.gz` or `jsonl.zst`."""
+    folder = f"{dataset}/workspace={escape(workspace)}/dt={dt.isoformat()}"
+    return f"{folder}/{batch}-{attempt}-{number}.{suffix}"
+
+
+def quarantine_file(batch: str, attempt: str, number: int) -> str:
+    return f"{QUARANTINE}{batch}-{attempt}-{number}.jsonl.gz"
+
+
+def commit(sequence: int) -> str:
+    return f"{LEDGER}{sequence:020d}.json"
+
+
+def file_list(batch: str, attempt: str, number: int) -> str:
+    """Key of a list of more data files than a commit holds itself."""
+    return f"{LISTS}{batch}-{attempt}-added-{number}.json"
+
+
+def sequence_of(key: str) -> int | None:
+    """Return the sequence if `key` is that of a commit."""
+    found = _COMMIT.fullmatch(key)
+    return int(found[1]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Which attempt at which batch an object is of."""
+
+    batch: str
+    attempt: str
+
+
+def origin_of(key: str) -> Origin | None:
+    """Return the batch and attempt in the name of a data, quarantine or list object."""
+    folder, _, name = key.rpartition("/")
+    if folder + "/" not in (QUARANTINE, LISTS) and not _DATA_FOLDER.fullmatch(folder):
+        return None
+    found = _ATTEMPT_NAME.fullmatch(name)
+    return Origin(found[1], found[2]) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    dataset: str
+    workspace: str
+    dt: str
+
+
+def partition_of(key: str) -> Partition | None:
+    """Return dataset, workspace and day of a data file's key."""
+    found = _DATA_FOLDER.fullmatch(key.rpartition("/")[0])
+    return Partition(found[1], unescape(found[2]), found[3]) if found else None
