@@ -1,1 +1,394 @@
-"""(stub to be replaced) bytes of a block in, Arrow batches and rejections out."""
+"""The bytes of a block in; Arrow batches of valid events, and rejections, out.
+
+The verdict on a body is that of `archiver.judge` on what `json.loads` makes of it. Most
+bodies never meet the judge, because they can be proven valid for less:
+
+1. A known writer makes the body again out of its parsed tree, byte for byte (see
+   `jsontext.writer_of`), the sieve acquits the tree, and bulk checks its instants and hashes.
+2. A strict parse succeeds, all values are plain, and the sieve and the same checks acquit.
+3. Everything else goes to the judge, who also gives the reason.
+
+A proof may fail for any reason: that costs time and never changes a verdict.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from archiver import columns, layout
+from archiver.block import Block, Reason, Rejection
+from archiver.errors import ConfigError
+from archiver.event import (
+    DATASET_OF_EVENT_TYPE,
+    FORMS,
+    Form,
+    Proven,
+    columns_of,
+    columns_of_rows,
+    flat_members,
+    form_of,
+    parse_instant,
+    read_instants,
+    row_of,
+)
+from archiver.jsontext import (
+    DEEPEST,
+    DuplicateMemberError,
+    NotANumberError,
+    is_plain,
+    is_too_deep,
+    is_unicode,
+    parse_strictly,
+    writer_of,
+)
+from archiver.judge import FormRules, bounded, check_schema, describe, excerpt, is_in_year_0
+
+__all__ = ["Rules", "Validated", "Validator", "check_schema"]
+
+# Bodies whose trees are alive at once: more of them fall out of the processor's caches.
+_SLICE: Final = 512
+_HASHES: Final = ("event_hash", "previous_event_hash")
+_is_hash: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII).fullmatch
+# Members that say which event it is; if one of them stands twice, there is no telling.
+_TELLING: Final = frozenset({"event_type", "workspace_id", "data", "id", "alert_id"})
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a block is judged by, beside our own schemas. Picklable.
+
+    Attributes:
+        source: Configured name of the source.
+        schemas: A user's JSON Schema (its text) by dataset; applies to the whole envelope.
+        workspaces_of_stream: The only workspaces that a stream may send; others are unpinned.
+    """
+
+    source: str
+    schemas: Mapping[str, str] = field(default_factory=dict)
+    workspaces_of_stream: Mapping[str, frozenset[str]] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Validated:
+    """Every body of a block, as exactly one row or one rejection.
+
+    Attributes:
+        tables: By dataset, in the order of ordinals; only datasets that have rows.
+        rejections: In the order of ordinals, the reader's included.
+        proven: How many bodies the sieve acquitted.
+        judged: How many it did not.
+    """
+
+    tables: dict[str, pa.RecordBatch]
+    rejections: list[Rejection]
+    proven: int
+    judged: int
+
+
+class _Refused(Exception):  # noqa: N818  # control flow within this module, never an error
+    def __init__(self, reason: Reason, detail: str, tree: Any = None) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+        self.detail = bounded(detail)
+        self.tree = tree
+
+
+class Validator:
+    """Judges blocks. Holds no state between them.
+
+    Raises:
+        ConfigError: A schema of the rules cannot be used, or is for no dataset.
+    """
+
+    def __init__(self, rules: Rules) -> None:
+        unknown = set(rules.schemas) - set(columns.VALIDATED_SCHEMAS)
+        if unknown:
+            raise ConfigError(f"schema for {sorted(unknown)}: expected events or alerts")
+        users = {dataset: check_schema(text) for dataset, text in rules.schemas.items()}
+        self._rules = rules
+        self._forms = {form: FormRules(form, users.get(form.dataset)) for form in FORMS}
+
+    def validate(self, block: Block) -> Validated:
+        """Judge every body of `block`; raises nothing for what a body holds."""
+        # Millions of short-lived trees, none of them in a cycle: the collector would look
+        # through them again and again, at up to the cost of everything else here.
+        was_collecting = gc.isenabled()
+        gc.disable()
+        try:
+            return self._validate(block)
+        finally:
+            if was_collecting:
+                gc.enable()
+
+    def _validate(self, block: Block) -> Validated:
+        rejections = list(block.rejections)
+        batches: dict[str, list[pa.RecordBatch]] = defaultdict(list)
+        acquitted = 0
+        rest: list[int] = []
+        for start in range(0, len(block.bodies), _SLICE):
+            proven, unproven = self._prove(block, range(start, min(start + _SLICE, len(block.bodies))))
+            rest += unproven
+            for group, instants in proven:
+                if group.rows:
+                    acquitted += len(group.rows)
+                    built = columns_of(group, instants)
+                    batches[group.form.dataset].append(self._batch(block, group.form, group.rows, built))
+
+        judged: dict[Form, tuple[list[int], list[dict[str, Any]]]] = {form: ([], []) for form in FORMS}
+        for number in rest:
+            try:
+                form, row, was_acquitted = self._judge(block.bodies[number], block.streams[number])
+            except _Refused as refused:
+                rejections.append(_rejection(block, number, refused))
+                continue
+            acquitted += was_acquitted
+            judged[form][0].append(number)
+            judged[form][1].append(row)
+        for form, (numbers, rows) in judged.items():
+            if rows:
+                built = columns_of_rows(form, rows)
+                batches[form.dataset].append(self._batch(block, form, numbers, built))
+
+        rejections.sort(key=lambda rejection: rejection.ordinal)
+        tables = {dataset: _in_order(parts) for dataset, parts in batches.items()}
+        return Validated(tables, rejections, acquitted, len(block.bodies) - acquitted)
+
+    def _prove(
+        self, block: Block, numbers: range
+    ) -> tuple[list[tuple[Proven, dict[str, pa.Array]]], list[int]]:
+        """Sort out what the first way proves, with its instants; the rest by its numbers."""
+        groups = {form: Proven(form, [], [], [], []) for form in FORMS}
+        rest: list[int] = []
+        storable: set[str] = set()
+        for number in numbers:
+            body = block.bodies[number]
+            if body.count(b"{") + body.count(b"[") > DEEPEST:
+                rest.append(number)
+                continue
+            try:
+                tree = orjson.loads(body)
+            except orjson.JSONDecodeError:
+                rest.append(number)
+                continue
+            writer = writer_of(body, tree)
+            form = form_of(tree) if writer is not None and type(tree) is dict else None
+            if writer is None or form is None or not self._forms[form].sieve.acquits(tree):
+                rest.append(number)
+                continue
+            workspace = tree["workspace_id"]
+            if workspace not in storable:
+                if not _is_storable(workspace):
+                    rest.append(number)
+                    continue
+                storable.add(workspace)
+            if self._rules.workspaces_of_stream and self._is_foreign(workspace, block.streams[number]):
+                rest.append(number)
+                continue
+            group = groups[form]
+            group.rows.append(number)
+            group.trees.append(tree)
+            group.flats.append(flat_members(form, tree))
+            group.writers.append(writer)
+
+        proven = []
+        for group in groups.values():
+            instants = {name: read_instants(group.values(name)) for name in group.form.instants}
+            doubtful = {row for _, rows in instants.values() for row in rows} | _doubtful_members(group)
+            kept = {name: read for name, (read, _) in instants.items()}
+            if doubtful:
+                rest.extend(group.rows[row] for row in doubtful)
+                certain = pa.array([row for row in range(len(group.rows)) if row not in doubtful], pa.int64())
+                kept = {name: read.take(certain) for name, read in kept.items()}
+                group = group.without(doubtful)  # noqa: PLW2901
+            proven.append((group, kept))
+        return proven, rest
+
+    def _judge(self, body: bytes, stream: str | None) -> tuple[Form, dict[str, Any], bool]:
+        """Return form and columns of a valid body, and whether the sieve acquitted it.
+
+        Raises:
+            _Refused: It is not valid, with the reason.
+        """
+        text, tree = _parse(body)
+        if type(tree) is not dict:
+            raise _Refused("invalid", f"event: expected an object, found {excerpt(tree)}")
+        event_type = tree.get("event_type")
+        if not isinstance(event_type, str):
+            found = excerpt(event_type) if "event_type" in tree else "none"
+            raise _Refused("invalid", f"event_type: expected a string, found {found}", tree)
+        form = form_of(tree)
+        if form is None:
+            known = " or ".join(DATASET_OF_EVENT_TYPE)
+            raise _Refused(
+                "unknown_event_type", f"event_type: expected {known}, found {excerpt(event_type)}", tree
+            )
+        acquitted = self._acquits(form, tree)
+        if not acquitted:
+            self._ask_judge(form, tree)
+        workspace = tree["workspace_id"]
+        try:
+            layout.escape(workspace)
+        except ValueError as error:
+            raise _Refused("workspace_not_storable", f"workspace_id: {error}", tree) from None
+        if self._is_foreign(workspace, stream):
+            raise _Refused(
+                "foreign_workspace",
+                f"workspace_id: stream {stream!r} is not pinned to {excerpt(workspace)}",
+                tree,
+            )
+        row = row_of(form, text)
+        if row[form.identity] is None:
+            raise _Refused("identity_not_storable", f"{form.identity}: holds a lone surrogate", tree)
+        for name in form.instants:
+            instant = row[name]
+            if (instant is None and name == form.event_time) or (instant and not instant.is_storable):
+                raise _Refused("time_out_of_range", f"{name}: outside the years 1 to 9999 UTC", tree)
+        return form, row, acquitted
+
+    def _ask_judge(self, form: Form, tree: Any) -> None:
+        try:
+            error = self._forms[form].judge.error(tree)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001  # a judge may raise anything, and no event may stop a run
+            raise _Refused("unjudgeable", f"event: {type(error).__name__}: {error}", tree) from None
+        if error is not None:
+            raise _Refused("time_out_of_range" if is_in_year_0(error) else "invalid", describe(error), tree)
+
+    def _acquits(self, form: Form, tree: Any) -> bool:
+        """The second way: the proofs of the first, on one strictly parsed tree."""
+        if not is_plain(tree) or not self._forms[form].sieve.acquits(tree):
+            return False
+        one = Proven(form, [0], [tree], [flat_members(form, tree)], [orjson.dumps])
+        for name in form.instants:
+            text = one.values(name)[0]
+            if text is not None:
+                # The judge forgives more than RFC 3339 says; that it must say itself.
+                if text[-1:] != "Z":
+                    return False
+                instant = parse_instant(text)
+                if instant is None or not instant.is_storable:
+                    return False
+        return not any(map(_is_doubtful_hash, (one.flats[0].get(name) for name in _HASHES)))
+
+    def _is_foreign(self, workspace: str, stream: str | None) -> bool:
+        pinned = None if stream is None else self._rules.workspaces_of_stream.get(stream)
+        return pinned is not None and workspace not in pinned
+
+    def _batch(
+        self, block: Block, form: Form, numbers: list[int], built: dict[str, pa.Array]
+    ) -> pa.RecordBatch:
+        count = len(numbers)
+        built["shape"] = pa.repeat(pa.scalar(form.shape), count)
+        built["event_time"] = built[form.event_time]
+        built["received_at"] = pa.array([block.received_at[number] for number in numbers], columns.TIME)
+        streams = [block.streams[number] for number in numbers]
+        source = self._rules.source
+        built["source"] = pa.array(
+            [source if stream is None else f"{source}/{stream}" for stream in streams], pa.string()
+        )
+        built["ordinal"] = pa.array([block.ordinals[number] for number in numbers], pa.int64())
+        built["body"] = pa.array([block.bodies[number] for number in numbers], pa.string())
+        built["_input"] = pa.repeat(pa.scalar(block.input, pa.int64()), count)
+        built["_offset"] = pa.array([block.offsets[number] for number in numbers], pa.int64())
+        schema = columns.VALIDATED_SCHEMAS[form.dataset]
+        return pa.RecordBatch.from_arrays([built[name] for name in schema.names], schema=schema)
+
+
+def _is_storable(workspace: str) -> bool:
+    try:
+        layout.escape(workspace)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_doubtful_hash(value: str | None) -> bool:
+    return value is not None and _is_hash(value) is None
+
+
+def _doubtful_members(group: Proven) -> set[int]:
+    """Rows whose hashes, or whose version, are not what the sieve and the columns need."""
+    if group.form.dataset != "events":
+        return set()
+    doubtful: set[int] = set()
+    for name in _HASHES:
+        doubtful.update(row for row, value in enumerate(group.values(name)) if _is_doubtful_hash(value))
+    for row, version in enumerate(group.values("version")):
+        # `1.0` is an integer too, but its digits are told exactly only by the text.
+        if version is not None and (type(version) is not int or not -(2**63) <= version < 2**63):
+            doubtful.add(row)
+    return doubtful
+
+
+def _parse(body: bytes) -> tuple[str, Any]:
+    try:
+        text = body.decode()
+    except UnicodeDecodeError as error:
+        raise _Refused("not_utf8", f"body: {error.reason} at byte {error.start}") from None
+    if is_too_deep(text):
+        raise _Refused("too_deep", f"body: more than {DEEPEST} levels")
+    try:
+        return text, parse_strictly(text)
+    except DuplicateMemberError as error:
+        tree = None if error.name in _TELLING else _parse_loosely(text)
+        raise _Refused("duplicate_member", f"body: two members {excerpt(error.name)}", tree) from None
+    except NotANumberError as error:
+        raise _Refused("not_a_number", f"body: {error} is no JSON number", _parse_loosely(text)) from None
+    except json.JSONDecodeError as error:
+        raise _Refused("not_json", f"body: {error.msg} at character {error.pos}") from None
+    except ValueError as error:  # an integer of more digits than Python converts
+        raise _Refused("unjudgeable", f"body: {error}") from None
+
+
+def _parse_loosely(text: str) -> Any:
+    """Parse what the strict parser refused, only to tell which event it would have been."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def _rejection(block: Block, number: int, refused: _Refused) -> Rejection:
+    tree = refused.tree if isinstance(refused.tree, dict) else {}
+    event_type = _readable(tree.get("event_type"))
+    dataset = DATASET_OF_EVENT_TYPE.get(event_type) if event_type is not None else None
+    event_data = tree.get("data")
+    event_id = tree.get("alert_id") if dataset == "alerts" else None
+    if dataset == "events" and isinstance(event_data, dict):
+        event_id = event_data.get("id")
+    return Rejection(
+        ordinal=block.ordinals[number],
+        reason=refused.reason,
+        detail=refused.detail,
+        body=block.bodies[number],
+        input=block.input,
+        offset=block.offsets[number],
+        received_at=block.received_at[number],
+        stream=block.streams[number],
+        dataset=dataset,
+        workspace_id=_readable(tree.get("workspace_id")),
+        event_id=_readable(event_id),
+    )
+
+
+def _readable(value: Any) -> str | None:
+    return value if isinstance(value, str) and is_unicode(value) else None
+
+
+def _in_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
+    whole = pa.concat_batches(parts)
+    ordinals = whole.column("ordinal")
+    if pc.all(pc.less(ordinals[:-1], ordinals[1:])).as_py() is False:
+        whole = whole.take(pc.sort_indices(ordinals))
+    return whole

@@ -1,0 +1,56 @@
+"""Progress on a terminal: one bar with rate and estimate, on stderr."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+
+
+class Bars:
+    """Implements `archiver.progress.Progress`."""
+
+    def __init__(self) -> None:
+        self._bars: Progress | None = None
+        self._task = TaskID(0)
+        self._rows = 0
+
+    def start(self, what: str, total_bytes: int | None) -> None:
+        self.finish()
+        self._rows = 0
+        self._bars = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(binary_units=True),
+            TransferSpeedColumn(),
+            TextColumn("{task.fields[rows]:,} events · {task.fields[rate]:,.0f}/s", markup=False),
+            TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._bars.start()
+        self._task = self._bars.add_task(what, total=total_bytes, rows=0, rate=0.0)
+
+    def advance(self, *, bytes_done: int = 0, rows: int = 0) -> None:
+        if self._bars is None:
+            return
+        self._rows += rows
+        elapsed = self._bars.tasks[0].elapsed or 0.0
+        self._bars.update(
+            self._task,
+            advance=bytes_done,
+            rows=self._rows,
+            rate=self._rows / elapsed if elapsed > 0 else 0.0,
+        )
+
+    def finish(self) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None

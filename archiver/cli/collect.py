@@ -1,0 +1,65 @@
+"""`archiver collect`."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import click
+
+from archiver.cli.common import EXIT_CODES, Context, archive_options
+from archiver.cli.text import bytes_text, plural
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+class Duration(click.ParamType):
+    """A time span such as `90s`, `30m`, `24h`, `7d`."""
+
+    name = "duration"
+
+    def convert(
+        self, value: str | timedelta, param: click.Parameter | None, ctx: click.Context | None
+    ) -> timedelta:
+        if isinstance(value, timedelta):
+            return value
+        found = re.fullmatch(r"([0-9]{1,6})([smhd])", value, re.ASCII)
+        if found is None:
+            self.fail(f"{value!r} is no duration: write 90s, 30m, 24h or 7d", param, ctx)
+        return timedelta(**{_UNITS[found[2]]: int(found[1])})
+
+
+@click.command("collect", epilog=EXIT_CODES)
+@archive_options
+@click.option(
+    "--grace",
+    type=Duration(),
+    default="24h",
+    show_default=True,
+    envvar="ARCHIVER_GRACE",
+    show_envvar=True,
+    help="Attempts silent for so long are declared dead.",
+)
+@click.option("--force", is_flag=True, envvar="ARCHIVER_FORCE", help="Allow a grace below one hour.")
+@click.option("--dry-run", is_flag=True, envvar="ARCHIVER_DRY_RUN", help="List what would be deleted.")
+def collect_command(context: Context, grace: timedelta, force: bool, dry_run: bool) -> None:
+    """Delete what no commit reaches: files of runs that died or were overtaken.
+
+    Before anything is deleted, a commit declares the dead attempts dead, so that even a
+    run that wakes up again can no longer commit. Archived events are never touched.
+    """
+    from archiver.collect import collect
+
+    report = collect(context.open_archive(), grace=grace, force=force, dry_run=dry_run)
+    done = "would be deleted" if dry_run else "deleted"
+    lines = list(report.deleted) if dry_run else []
+    lines.append(f"{plural(len(report.deleted), 'object')}, {bytes_text(report.deleted_bytes)} {done}")
+    if report.fenced:
+        lines.append(f"{plural(len(report.fenced), 'attempt')} {'would be ' if dry_run else ''}declared dead")
+    if report.young:
+        lines.append(f"{plural(report.young, 'object')} of attempts younger than the grace left alone")
+    if report.unexplained:
+        lines.append(
+            f"{plural(len(report.unexplained), 'object')} that no commit explains left alone: archiver verify"
+        )
+    context.out("\n".join(lines), report.to_json())

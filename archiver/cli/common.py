@@ -1,0 +1,252 @@
+"""What all commands share: where the archive is, how to talk, how to fail."""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.config import FILE_NAME, Settings, check_settings, read_settings, with_store
+from archiver.errors import ArchiverError, ConfigError
+from archiver.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from archiver.archive import Archive
+    from archiver.store.base import Store
+
+EXIT_CODES = """\
+\b
+Exit codes: 0 done · 1 failed · 2 usage or configuration · 3 done, but events are in
+quarantine · 10 no archive there · 11 too much contention · 12 commit state unknown ·
+20 stored bytes differ from the ledger · 130 interrupted
+"""
+
+
+@dataclass(slots=True)
+class Context:
+    """What a command was told, before it does anything.
+
+    Attributes:
+        settings: The file's, with flags and variables laid over.
+        json: One JSON document on stdout instead of text.
+    """
+
+    settings: Settings
+    json: bool = False
+    quiet: bool = False
+    _progress: Progress | None = field(default=None)
+
+    def open_store(self) -> Store:
+        """Return the store that holds the archive."""
+        from archiver.store.open import open_store
+
+        if self.settings.archive is None:
+            raise ConfigError(
+                "no archive was named",
+                hint=f"give --archive, set ARCHIVER_ARCHIVE, or run where an {FILE_NAME} is",
+            )
+        return open_store(self.settings.archive, self.settings.store)
+
+    def open_archive(self) -> Archive:
+        """Return the archive.
+
+        Raises:
+            ArchiveNotFoundError: None is there.
+        """
+        from archiver.archive import open_archive
+
+        return open_archive(self.open_store())
+
+    @property
+    def progress(self) -> Progress:
+        """Bars on a terminal, nothing elsewhere."""
+        if self._progress is None:
+            if self.quiet or self.json or not sys.stderr.isatty():
+                self._progress = Silent()
+            else:
+                from archiver.cli.bars import Bars
+
+                self._progress = Bars()
+        return self._progress
+
+    def out(self, text: str, document: dict[str, Any]) -> None:
+        """Print the result: `document` with --json, else `text`."""
+        click.echo(json.dumps(document, ensure_ascii=False) if self.json else text)
+
+
+def _option(*names: str, **parts: Any) -> Callable[[Any], Any]:
+    variable = "ARCHIVER_" + names[0].lstrip("-").replace("-", "_").upper()
+    return click.option(*names, envvar=variable, show_envvar=True, **parts)
+
+
+def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where the archive is; it gets a `Context` as first argument."""
+
+    @functools.wraps(function)
+    def command(
+        *args: Any,
+        config: str | None,
+        archive: str | None,
+        endpoint_url: str | None,
+        region: str | None,
+        addressing_style: str | None,
+        as_json: bool,
+        quiet: bool,
+        log_format: str,
+        verbose: bool,
+        **rest: Any,
+    ) -> Any:
+        set_up_logging(log_format, verbose=verbose)
+        settings = _settings(config)
+        if archive is not None:
+            settings = replace(settings, archive=archive)
+        settings = with_store(
+            settings, endpoint_url=endpoint_url, region=region, addressing_style=addressing_style
+        )
+        return function(Context(settings, json=as_json, quiet=quiet), *args, **rest)
+
+    for option in reversed(
+        [
+            _option("--archive", "-a", metavar="LOCATION", help="A folder, or s3://bucket/prefix."),
+            _option("--config", "-c", metavar="FILE", help=f"Configuration; default: ./{FILE_NAME} if it is there."),
+            _option("--endpoint-url", metavar="URL", help="An S3-compatible server other than AWS."),
+            _option("--region", metavar="NAME", help="The bucket's region."),
+            _option("--addressing-style", type=click.Choice(["auto", "path", "virtual"]), help="Of the bucket's URL."),
+            _option("--json", "as_json", is_flag=True, help="Print one JSON document."),
+            _option("--quiet", "-q", is_flag=True, help="No progress."),
+            _option("--verbose", "-v", is_flag=True, help="Say more on stderr."),
+            _option(
+                "--log-format",
+                type=click.Choice(["text", "json"]),
+                default="text",
+                show_default=True,
+                help="Of what goes to stderr.",
+            ),
+        ]
+    ):
+        command = option(command)
+    return command
+
+
+def write_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command that writes objects the options that say how; they end in the context's settings."""
+
+    @functools.wraps(function)
+    def command(
+        context: Context,
+        *args: Any,
+        storage_class: str | None,
+        server_side_encryption: str | None,
+        kms_key_id: str | None,
+        tag: tuple[str, ...],
+        **rest: Any,
+    ) -> Any:
+        tags = None
+        if tag:
+            if any("=" not in one for one in tag):
+                raise ConfigError("a tag is written KEY=VALUE")
+            tags = dict(one.split("=", 1) for one in tag)
+        context.settings = with_store(
+            context.settings,
+            storage_class=storage_class,
+            server_side_encryption=server_side_encryption,
+            kms_key_id=kms_key_id,
+            tags=tags,
+        )
+        return function(context, *args, **rest)
+
+    for option in (
+        _option("--tag", multiple=True, metavar="KEY=VALUE", help="S3: put on every object; several times."),
+        _option("--kms-key-id", metavar="ID", help="S3: the key for aws:kms."),
+        _option("--server-side-encryption", metavar="KIND", help="S3: AES256, aws:kms or aws:kms:dsse."),
+        _option("--storage-class", metavar="CLASS", help="S3: such as STANDARD_IA."),
+    ):
+        command = option(command)
+    return command
+
+
+def _settings(config: str | None) -> Settings:
+    if config is not None:
+        return read_settings(Path(config))
+    here = Path(FILE_NAME)
+    return read_settings(here) if here.is_file() else Settings()
+
+
+def checked(settings: Settings) -> Settings:
+    """Check what flags made of the settings."""
+    return check_settings(settings, "the command line")
+
+
+def write_new_file(path: Path, text: str) -> bool:
+    """Write a text file unless one is there; say whether it was written."""
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+    return True
+
+
+class _JsonLines(logging.Formatter):
+    """One JSON object a record; what was passed as `extra` becomes members."""
+
+    _USUAL = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+    def format(self, record: logging.LogRecord) -> str:
+        tree = {
+            "at": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+            **{key: value for key, value in record.__dict__.items() if key not in self._USUAL},
+        }
+        if record.exc_info:
+            tree["exception"] = self.formatException(record.exc_info)
+        return json.dumps(tree, ensure_ascii=False, default=str)
+
+
+def set_up_logging(form: str, *, verbose: bool) -> None:
+    """Send our own log records to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines() if form == "json" else logging.Formatter("archiver: %(message)s"))
+    logger = logging.getLogger("archiver")
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.INFO if verbose or form == "json" else logging.WARNING)
+
+
+def fail(error: ArchiverError, *, as_json: bool) -> int:
+    """Print an error as its reader wants it and return the exit code."""
+    if as_json:
+        document = {
+            "message_type": "exit_error",
+            "kind": error.kind,
+            "message": error.message,
+            "hint": error.hint,
+            "code": error.exit_code,
+        }
+        click.echo(json.dumps(document, ensure_ascii=False))
+    plain = "NO_COLOR" in os.environ or not sys.stderr.isatty()
+    click.echo(click.style("error: ", fg=None if plain else "red") + printable(error.message), err=True)
+    if error.hint:
+        click.echo(f"hint: {printable(error.hint)}", err=True)
+    return error.exit_code
+
+
+def printable(text: str) -> str:
+    """Show control characters instead of sending them to the terminal; text of events is data."""
+    return "".join(
+        char if char == "\n" or (char.isprintable() and not 0xD800 <= ord(char) <= 0xDFFF) else f"\\x{ord(char):02x}"
+        for char in text
+    )

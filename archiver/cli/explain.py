@@ -1,0 +1,43 @@
+"""`archiver explain`."""
+
+from __future__ import annotations
+
+import click
+
+from archiver.cli.common import EXIT_CODES, Context, archive_options, printable
+from archiver.errors import ArchiverError
+
+
+@click.command("explain", epilog=EXIT_CODES)
+@archive_options
+@click.argument("event_id", metavar="ID")
+@click.option("--workspace", envvar="ARCHIVER_WORKSPACE", show_envvar=True, help="Look in this one only.")
+def explain_command(context: Context, event_id: str, workspace: str | None) -> None:
+    """Say where an event came from: delivery, batch, commit, file, row, twins and conflicts."""
+    from archiver.explain import explain
+
+    places = explain(context.open_archive(), event_id, workspace=workspace)
+    if not places:
+        raise ArchiverError(
+            f"{event_id}: not in the archive and not in quarantine",
+            hint="a delivery may still be in the spool (archiver status), or never have come",
+        )
+    lines = []
+    for place in places:
+        lines.append(f"{place.what}" + (f" ({place.reason}: {printable(place.detail or '')})" if place.reason else ""))
+        told = {
+            "workspace": place.workspace,
+            "dataset": place.dataset,
+            "event time": place.event_time,
+            "received": f"{place.received_at} by {place.source}",
+            "input": f"{place.input}, element {place.ordinal} of its batch" if place.input else None,
+            "commit": f"{place.commit} of {place.committed_at}, batch {place.batch}",
+            "object": place.object + (f", row {place.row}" if place.row is not None else ""),
+            "body": place.body,
+        }
+        lines += [f"  {name:<11}{printable(str(value))}" for name, value in told.items() if value is not None]
+        lines.append("")
+    context.out(
+        "\n".join(lines).rstrip(),
+        {"message_type": "explanation", "id": event_id, "places": [place.to_json() for place in places]},
+    )

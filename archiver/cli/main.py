@@ -1,0 +1,85 @@
+"""`archiver`: one command a verb, each loaded when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Final
+
+import click
+
+from archiver import __version__
+from archiver.cli.common import EXIT_CODES, fail
+from archiver.errors import ArchiverError
+
+_VERBS: Final = {
+    "init": ("archiver.cli.init", "init_command", "Create an archive and write archiver.toml."),
+    "run": ("archiver.cli.run", "run_command", "Archive what the spool holds; for cron."),
+    "status": ("archiver.cli.status", "status_command", "Head, files, rows, spool backlog, quarantine."),
+    "sql": ("archiver.cli.sql", "sql_command", "Ask the archive a question in SQL."),
+    "export": ("archiver.cli.export", "export_command", "Write the bodies as they came, one a line."),
+    "explain": ("archiver.cli.explain", "explain_command", "Say where an event came from."),
+    "quarantine": ("archiver.cli.quarantine", "quarantine_group", "List, show, requeue what was rejected."),
+    "verify": ("archiver.cli.verify", "verify_command", "Prove that nothing is missing or altered."),
+    "collect": ("archiver.cli.collect", "collect_command", "Delete what no commit reaches."),
+    "doctor": ("archiver.cli.doctor", "doctor_command", "Check store, spool and machine; say how to mend."),
+    "generate": ("archiver.cli.generate", "generate_command", "Make deliveries for demos and tests."),
+}
+
+
+class _Verbs(click.Group):
+    """Imports a verb's module only when the verb is used: `archiver --help` stays quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_VERBS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _VERBS:
+            return None
+        module, attribute, _ = _VERBS[name]
+        command: click.Command = getattr(importlib.import_module(module), attribute)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, told) for name, (_, _, told) in _VERBS.items()])
+
+
+@click.command(cls=_Verbs, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="archiver")
+def cli() -> None:
+    """Archive audit events once, prove that nothing was altered, and ask questions.
+
+    \b
+    Start here:
+      archiver generate --events 1000 --out ./spool
+      archiver run --spool ./spool --archive ./archive
+      archiver sql "SELECT action, count(*) FROM events GROUP BY 1" --archive ./archive
+      archiver verify --archive ./archive
+
+    Every option may be a variable (ARCHIVER_ARCHIVE) or stand in archiver.toml. Shell
+    completion: eval "$(_ARCHIVER_COMPLETE=bash_source archiver)", likewise for zsh and fish.
+    """
+
+
+def main() -> None:
+    """Run the command line and exit with the code that its help tells."""
+    as_json = "--json" in sys.argv or os.environ.get("ARCHIVER_JSON", "").lower() in ("1", "true", "yes", "on")
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except ArchiverError as error:
+        sys.exit(fail(error, as_json=as_json))
+    except click.exceptions.Abort:
+        click.echo("interrupted", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except KeyboardInterrupt:
+        click.echo("interrupted; nothing is lost, run again", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -1,0 +1,101 @@
+"""`archiver run`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from archiver.cli.common import EXIT_CODES, Context, archive_options, checked, write_options
+from archiver.cli.text import run_text
+from archiver.errors import ConfigError
+
+
+@click.command("run", epilog=EXIT_CODES)
+@archive_options
+@write_options
+@click.option(
+    "--spool",
+    "spools",
+    multiple=True,
+    envvar="ARCHIVER_SPOOL",
+    show_envvar=True,
+    metavar="DIR",
+    help="Folder with deliveries; may be given several times.",
+)
+@click.option(
+    "--settle",
+    type=click.FloatRange(min=0),
+    envvar="ARCHIVER_SETTLE",
+    show_envvar=True,
+    metavar="SECONDS",
+    help="Foreign files must have been quiet for so long; 0 takes them at once. Default 60.",
+)
+@click.option(
+    "--done",
+    type=click.Choice(["delete", "keep"]),
+    envvar="ARCHIVER_DONE",
+    show_envvar=True,
+    help="What becomes of archived files: deleted, or kept in DIR/done/.",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(0, 64),
+    envvar="ARCHIVER_WORKERS",
+    show_envvar=True,
+    help="Processes that check a large batch; default: one a processor.",
+)
+@click.option(
+    "--report",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="ARCHIVER_REPORT",
+    show_envvar=True,
+    help="Also write the run's report, as JSON, to this file (whole or not at all).",
+)
+@click.pass_context
+def run_command(
+    click_context: click.Context,
+    context: Context,
+    spools: tuple[str, ...],
+    settle: float | None,
+    done: str | None,
+    workers: int | None,
+    report: Path | None,
+    **_: Any,
+) -> None:
+    """Archive what the spool holds, once, and let the spool forget it.
+
+    Safe to run at any moment, twice at once, and after any crash: what was committed is
+    only acknowledged, what was not is tried anew. The archive is created for a spool that
+    never had one, and for no other.
+
+    \b
+    Every five minutes from cron:
+      */5 * * * * archiver run --spool /var/spool/archiver --archive s3://bucket/audit --log-format json
+    """
+    from archiver.durable import replace as write_file
+    from archiver.runs import run_spools
+
+    settings = context.settings
+    settings = replace(
+        settings,
+        spools=spools or settings.spools,
+        settle_seconds=settings.settle_seconds if settle is None else settle,
+        done=done or settings.done,
+        workers=settings.workers if workers is None else workers,
+    )
+    if not settings.spools:
+        raise ConfigError("no spool was named", hint="give --spool DIR, or folders in archiver.toml")
+    result = run_spools(context.open_store(), checked(settings), progress=context.progress)
+    document = result.to_json()
+    if report is not None:
+        write_file(report, json.dumps(document, ensure_ascii=False).encode() + b"\n")
+    context.out(run_text(result), document)
+    if result.problems:
+        click_context.exit(1)
+    click_context.exit(3 if result.counts.quarantined else 0)
+
+

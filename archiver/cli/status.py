@@ -1,0 +1,76 @@
+"""`archiver status`."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from archiver.cli.common import EXIT_CODES, Context, archive_options, printable
+from archiver.cli.text import bytes_text, plural
+
+if TYPE_CHECKING:
+    from archiver.status import Status
+
+_MOST_WORKSPACES = 10
+
+
+@click.command("status", epilog=EXIT_CODES)
+@archive_options
+@click.option("--spool", "spools", multiple=True, envvar="ARCHIVER_SPOOL", show_envvar=True, metavar="DIR")
+def status_command(context: Context, spools: tuple[str, ...]) -> None:
+    """Show the head, the last run, what is live, the spool's backlog and the quarantine.
+
+    Reads the ledger and the spool's folder names; opens no data file.
+    """
+    from archiver.runs import spool_sources
+    from archiver.status import status
+
+    settings = replace(context.settings, spools=spools or context.settings.spools)
+    found = status(context.open_archive(), spool_sources(settings))
+    context.out(_text(found), found.to_json())
+
+
+def _text(found: Status) -> str:
+    from archiver import clock
+
+    told = found.to_json()
+    lines = [
+        f"archive     {found.archive} in {printable(found.location)} ({found.data_format})",
+        f"head        {found.head}  {found.head_digest}",
+        f"committed   {told['committed_at']}",
+    ]
+    last: dict[str, Any] | None = found.last_append
+    if last:
+        lines.append(
+            f"last run    commit {last['commit']} from {printable(str(last['source']))}: read {last['read']:,}, "
+            f"archived {last['archived']:,}, duplicates {last['duplicates']:,}, quarantined {last['quarantined']:,}"
+        )
+    lines.append("")
+    for name, volume in found.datasets.items():
+        span = ""
+        if volume.first_us is not None and volume.last_us is not None:
+            span = f"  {clock.to_text(volume.first_us)[:16]} to {clock.to_text(volume.last_us)[:16]}"
+        lines.append(
+            f"{name:<12}{volume.rows:>14,} rows  {plural(volume.files, 'file'):>12}  {bytes_text(volume.bytes):>10}{span}"
+        )
+        volumes = found.workspaces[name]
+        biggest = sorted(volumes.items(), key=lambda item: -item[1].rows)
+        for workspace, part in biggest[:_MOST_WORKSPACES] if len(biggest) > 1 else []:
+            lines.append(
+                f"  {printable(workspace):<24}{part.rows:>12,} rows  {plural(part.files, 'file')}"
+            )
+        if len(biggest) > _MOST_WORKSPACES:
+            lines.append(f"  and {len(biggest) - _MOST_WORKSPACES:,} workspaces more (--json has them all)")
+    counts = found.counts
+    lines += [
+        "",
+        f"in all      read {counts['read']:,} = archived {counts['archived']:,} + supplements "
+        f"{counts['supplements']:,} + duplicates {counts['duplicates']:,} + quarantined {counts['quarantined']:,}",
+    ]
+    for spool in found.spools:
+        waiting = f"{plural(spool['files'], 'file')}, {bytes_text(spool['bytes'])}"
+        oldest = f", oldest since {spool['oldest_at']}" if spool.get("oldest_at") else ""
+        lines.append(f"spool       {printable(spool['folder'])}: {waiting} waiting{oldest}")
+    return "\n".join(lines)

@@ -1,0 +1,55 @@
+"""Results as text for people. Everything here takes values and returns strings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archiver.pipeline import RunReport
+
+
+def bytes_text(count: int) -> str:
+    """Write a size for people: `512 B`, `1.5 MiB`."""
+    size = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if abs(size) < 1024:
+            return f"{count} B" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1024
+    return f"{size:.1f} TiB"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """Write `1 file`, `1,234 files`."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def run_text(report: RunReport) -> str:
+    """Return the summary of a run; its counts add up before the reader's eyes."""
+    counts = report.counts
+    lines = []
+    if not report.commits:
+        lines.append("nothing new in the spool" if not report.acknowledged_only else "nothing new")
+    else:
+        rate = counts.read / report.seconds if report.seconds else 0.0
+        lines += [
+            f"read         {counts.read:>12,}   in {report.seconds:.1f} s, {rate:,.0f} events/s",
+            f"= archived   {counts.archived:>12,}   {plural(report.files, 'file')}, "
+            f"{bytes_text(report.bytes_written)}",
+            f"+ supplements{counts.supplements:>12,}   tell more of an event that is archived",
+            f"+ duplicates {counts.duplicates:>12,}   tell nothing new",
+            f"+ quarantined{counts.quarantined:>12,}   "
+            + (", ".join(f"{reason} {count:,}" for reason, count in _most(report.reasons)) or "none"),
+        ]
+    if report.acknowledged_only:
+        lines.append(f"{plural(report.acknowledged_only, 'batch', 'batches')} of an earlier run acknowledged")
+    if report.put_back:
+        lines.append(f"{plural(report.put_back, 'batch', 'batches')} changed while read, left for the next run")
+    lines += [f"could not be read: {problem}" for problem in report.problems]
+    lines.append(f"head {report.head}  {report.head_digest}")
+    if counts.quarantined:
+        lines.append("see what was rejected and why: archiver quarantine list")
+    return "\n".join(lines)
+
+
+def _most(reasons: dict[str, int]) -> list[tuple[str, int]]:
+    return sorted(reasons.items(), key=lambda item: -item[1])

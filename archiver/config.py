@@ -1,0 +1,189 @@
+"""Settings: one frozen value, read from `archiver.toml` and checked at once.
+
+Flags and `ARCHIVER_*` variables are laid over it by the command line. Secrets have no
+place here: credentials come from the usual AWS chain.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from archiver.errors import ConfigError
+from archiver.store.options import S3Options
+
+FILE_NAME: Final = "archiver.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything that can be configured.
+
+    Attributes:
+        archive: Location: a folder, or `s3://bucket/prefix`.
+        store: How to talk to an S3-compatible store.
+        data_format, compression_level: Of a new archive's data files.
+        spools: Spool folders.
+        settle_seconds: How long a foreign file must have been quiet.
+        done: What becomes of an acknowledged file.
+        schemas: Dataset -> the path of a JSON Schema that events must satisfy besides ours.
+        streams: Stream -> the workspaces it may speak for.
+        workers: Processes that judge a large batch; None for one a processor.
+    """
+
+    archive: str | None = None
+    store: S3Options = field(default_factory=S3Options)
+    data_format: str = "parquet"
+    compression_level: int = 1
+    spools: tuple[str, ...] = ()
+    settle_seconds: float = 60.0
+    done: Literal["delete", "keep"] = "delete"
+    schemas: dict[str, str] = field(default_factory=dict)
+    streams: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    workers: int | None = None
+
+
+_STORE_KEYS: Final = {
+    "endpoint_url": str,
+    "region": str,
+    "addressing_style": str,
+    "storage_class": str,
+    "server_side_encryption": str,
+    "kms_key_id": str,
+}
+_KEYS: Final[dict[str, dict[str, type | tuple[type, ...]]]] = {
+    "archive": {"location": str, "format": str, "compression_level": int, "tags": dict, **_STORE_KEYS},
+    "spool": {"folders": list, "settle_seconds": (int, float), "done": str},
+    "run": {"workers": int},
+    "schemas": {"events": str, "alerts": str},
+    "streams": {},
+}
+
+
+def read_settings(path: Path) -> Settings:
+    """Read and check a configuration file. Relative paths in it are relative to its folder.
+
+    Raises:
+        ConfigError: It is not there, is no TOML, or holds a key or value that means nothing.
+    """
+    try:
+        tree = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not found", hint="`archiver init` writes a commented one") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    for section, members in tree.items():
+        _check_section(path, section, members)
+    archive, spool = tree.get("archive", {}), tree.get("spool", {})
+    options: dict[str, Any] = {key: archive[key] for key in _STORE_KEYS if key in archive}
+    if "tags" in archive:
+        options["tags"] = {str(key): str(value) for key, value in archive["tags"].items()}
+    settings = Settings(
+        archive=_resolved(archive.get("location"), path.parent),
+        store=S3Options(**options),
+        data_format=archive.get("format", "parquet"),
+        compression_level=archive.get("compression_level", 1),
+        spools=tuple(str(_resolved(str(folder), path.parent)) for folder in spool.get("folders", [])),
+        settle_seconds=float(spool.get("settle_seconds", 60.0)),
+        done=spool.get("done", "delete"),
+        schemas={
+            dataset: str(path.parent / schema) for dataset, schema in tree.get("schemas", {}).items()
+        },
+        streams={
+            name: tuple(members.get("workspaces", ())) for name, members in tree.get("streams", {}).items()
+        },
+        workers=tree.get("run", {}).get("workers"),
+    )
+    return check_settings(settings, str(path))
+
+
+def check_settings(settings: Settings, where: str) -> Settings:
+    """Return `settings` if their values mean something.
+
+    Raises:
+        ConfigError: One does not; names it.
+    """
+    if settings.done not in ("delete", "keep"):
+        raise ConfigError(f"{where}: done is `delete` or `keep`, not {settings.done!r}")
+    if settings.data_format not in ("parquet", "jsonl.gz", "jsonl.zst"):
+        raise ConfigError(
+            f"{where}: format is `parquet`, `jsonl.gz` or `jsonl.zst`, not {settings.data_format!r}"
+        )
+    if not 1 <= settings.compression_level <= 19:
+        raise ConfigError(f"{where}: compression_level is 1 to 19, not {settings.compression_level}")
+    if settings.settle_seconds < 0:
+        raise ConfigError(f"{where}: settle_seconds cannot be negative")
+    if settings.workers is not None and not 0 <= settings.workers <= 64:
+        raise ConfigError(f"{where}: workers is 0 to 64, not {settings.workers}")
+    return settings
+
+
+def with_store(settings: Settings, **options: Any) -> Settings:
+    """Return `settings` with those S3 options that are not None laid over."""
+    given = {key: value for key, value in options.items() if value is not None}
+    return replace(settings, store=replace(settings.store, **given)) if given else settings
+
+
+def _check_section(path: Path, section: str, members: Any) -> None:
+    if section not in _KEYS:
+        raise ConfigError(f"{path}: [{section}] means nothing here{_nearest(section, _KEYS)}")
+    if not isinstance(members, dict):
+        raise ConfigError(f"{path}: {section} must be a table: [{section}]")
+    if section == "streams":
+        for name, stream in members.items():
+            workspaces = stream.get("workspaces") if isinstance(stream, dict) else None
+            if not isinstance(workspaces, list) or not all(isinstance(one, str) for one in workspaces):
+                raise ConfigError(f'{path}: [streams.{name}] needs workspaces = ["…"]')
+        return
+    known = _KEYS[section]
+    for key, value in members.items():
+        if key not in known:
+            raise ConfigError(f"{path}: [{section}] {key} means nothing{_nearest(key, known)}")
+        if not isinstance(value, known[key]) or isinstance(value, bool):
+            raise ConfigError(f"{path}: [{section}] {key} = {value!r:.60} is of the wrong type")
+
+
+def _nearest(name: str, known: Any) -> str:
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
+
+
+def _resolved(location: str | None, folder: Path) -> str | None:
+    """Return a relative path as seen from the file that names it; leave URLs alone."""
+    if location is None or "://" in location:
+        return location
+    return str(folder / location)
+
+
+TEMPLATE: Final = """\
+# archiver's configuration. Every key may also be a flag (--archive) or a variable (ARCHIVER_ARCHIVE).
+# Credentials are never written here: they come from the usual AWS chain
+# (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, ~/.aws, an instance's role).
+
+[archive]
+location = {location}
+# endpoint_url = "https://…"         # for R2, MinIO, Ceph; leave out for AWS
+# region = "eu-central-1"
+# addressing_style = "path"          # auto, path or virtual
+# storage_class = "STANDARD_IA"
+# server_side_encryption = "aws:kms" # or AES256
+# kms_key_id = "…"
+# tags = {{ team = "compliance" }}
+
+[spool]
+folders = [{spools}]
+# settle_seconds = 60                # foreign files must have been quiet for so long
+# done = "delete"                    # or "keep": acknowledged files stay in <spool>/done/
+
+# [run]
+# workers = 2                        # processes that check a large batch; default: one a processor
+
+# [schemas]                          # a JSON Schema (2020-12) of your own, besides the built-in one
+# events = "my-events.schema.json"
+
+# [streams.production]               # a stream may speak only for these workspaces
+# workspaces = ["ws_1a2b3c4d"]
+"""

@@ -1,0 +1,180 @@
+"""Data files: rows to bytes, bytes to rows, in both formats.
+
+Parquet files hold all columns. JSON-lines files hold the bodies and nothing else, one a
+line; reading one judges the bodies again to get their columns back, and what only the
+delivery knew (`received_at`, `source`, `ordinal`) is not there any more.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from typing import Any, Final, Literal, get_args
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import zstandard
+
+from archiver import columns
+from archiver.block import Block
+from archiver.errors import IntegrityError
+from archiver.validate import Rules, Validator
+
+Format = Literal["parquet", "jsonl.gz", "jsonl.zst"]
+FORMATS: Final[tuple[str, ...]] = get_args(Format)
+
+# Distinct in nearly every row: a dictionary only costs there.
+_NO_DICTIONARY: Final = frozenset(
+    {"id", "alert_id", "resource_id", "timestamp", "occurred_at", "created_at", "triggered_at"}
+    | {"event_time", "received_at", "ordinal", "event_hash", "previous_event_hash", "metadata", "body"}
+)
+_BLOOM_FPP: Final = 0.01
+_ROW_GROUP_ROWS: Final = 131_072
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How rows become bytes.
+
+    Attributes:
+        format: Parquet, or JSON lines under gzip or zstd.
+        level: Of the compression.
+    """
+
+    format: Format = "parquet"
+    level: int = 1
+
+    def encode(self, rows: pa.Table, dataset: str) -> bytes:
+        """Return the bytes of a data file that holds `rows`, in their order."""
+        if self.format == "parquet":
+            return _encode_parquet(rows, dataset, self.level)
+        lines = _as_lines(rows["body"])
+        if self.format == "jsonl.gz":
+            return gzip.compress(lines, max(self.level, 1), mtime=0)
+        return zstandard.ZstdCompressor(level=self.level, write_checksum=True).compress(lines)
+
+
+def _as_lines(bodies: pa.ChunkedArray) -> bytes:
+    # A line break inside a body can only be white space between tokens: the one change we ever make.
+    flat = pc.replace_substring_regex(bodies.cast(pa.large_string()), pattern="[\r\n]", replacement=" ")
+    return "".join(line + "\n" for line in flat.to_pylist()).encode()
+
+
+def _encode_parquet(rows: pa.Table, dataset: str, level: int) -> bytes:
+    identity = columns.IDENTITY_COLUMN[dataset]
+    names = rows.schema.names
+    sink = io.BytesIO()
+    pq.write_table(
+        rows,
+        sink,
+        version="2.6",
+        compression="zstd",
+        compression_level=level,
+        use_dictionary=[name for name in names if name not in _NO_DICTIONARY],
+        column_encoding=None,
+        write_statistics=[name for name in names if name not in ("body", "metadata", "targets", "extra")],
+        sorting_columns=[pq.SortingColumn(names.index("event_time"))],
+        bloom_filter_options={identity: {"ndv": max(rows.num_rows, 1), "fpp": _BLOOM_FPP}},
+        row_group_size=_ROW_GROUP_ROWS,
+        store_schema=False,
+    )
+    return sink.getvalue()
+
+
+def suffix_of(key: str) -> Format:
+    """Return the format in a data file's name.
+
+    Raises:
+        IntegrityError: It has none that we know.
+    """
+    for name in FORMATS:
+        if key.endswith("." + name):
+            return name  # type: ignore[return-value]
+    raise IntegrityError(f"{key}: expected a data file ending in one of {', '.join(FORMATS)}")
+
+
+def decode(
+    content: bytes, key: str, dataset: str, wanted: list[str], *, where: pc.Expression | None = None
+) -> pa.Table:
+    """Return the columns `wanted` of a data file's rows, in the file's order.
+
+    Args:
+        content: The whole object.
+        key: Its name, for errors and the format.
+        dataset: Whose rows it holds.
+        where: Keep only the rows for which this holds.
+
+    Raises:
+        IntegrityError: It cannot be read as what it is.
+    """
+    try:
+        if suffix_of(key) == "parquet":
+            return pq.read_table(io.BytesIO(content), columns=wanted, filters=where, partitioning=None)
+        table = _from_lines(bodies_of(content, key), key, dataset)
+    except (pa.ArrowException, OSError) as error:
+        raise IntegrityError(f"{key}: cannot be read as {suffix_of(key)}: {error}"[:400]) from error
+    return (table if where is None else table.filter(where)).select(wanted)
+
+
+def bodies_of(content: bytes, key: str) -> list[bytes]:
+    """Return the lines of a JSON-lines data file.
+
+    Raises:
+        IntegrityError: It cannot be decompressed.
+    """
+    try:
+        if suffix_of(key) == "jsonl.gz":
+            lines = gzip.decompress(content)
+        else:
+            with zstandard.ZstdDecompressor().stream_reader(content, read_across_frames=True) as reader:
+                lines = reader.read()
+    except (OSError, EOFError, zstandard.ZstdError, ValueError) as error:
+        raise IntegrityError(f"{key}: cannot be decompressed: {error}"[:400]) from error
+    return lines.split(b"\n")[:-1]
+
+
+def _from_lines(bodies: list[bytes], key: str, dataset: str) -> pa.Table:
+    count = len(bodies)
+    block = Block(0, bodies, list(range(count)), [0] * count, [0] * count, [None] * count)
+    judged = Validator(Rules(source="")).validate(block)
+    if judged.rejections:
+        first = judged.rejections[0]
+        raise IntegrityError(f"{key}: line {first.ordinal + 1} is no event: {first.detail}"[:400])
+    if dataset != "supplements":
+        found = judged.tables.get(dataset)
+        table = columns.SCHEMAS[dataset].empty_table() if found is None else pa.Table.from_batches([found])
+        return table.select(columns.SCHEMAS[dataset].names)
+    tables = [as_supplements(pa.Table.from_batches([rows]), name) for name, rows in judged.tables.items()]
+    return pa.concat_tables(tables or [columns.SCHEMAS["supplements"].empty_table()])
+
+
+def as_supplements(rows: pa.Table, dataset: str) -> pa.Table:
+    """Return rows of `events` or `alerts` with the columns of `supplements`."""
+    schema = columns.SCHEMAS["supplements"]
+    renamed = {"id": columns.IDENTITY_COLUMN[dataset]}
+    arrays: list[Any] = []
+    for field in schema:
+        name = renamed.get(field.name, field.name)
+        if field.name == "dataset":
+            arrays.append(pa.array([dataset] * rows.num_rows, pa.string()))
+        elif name in rows.schema.names:
+            arrays.append(rows[name])
+        else:
+            arrays.append(pa.nulls(rows.num_rows, field.type))
+    return pa.table(arrays, schema=schema)
+
+
+Reader = Callable[[str], bytes]
+
+
+def ids_of(content: bytes, key: str, dataset: str) -> pa.Table:
+    """Return dataset (of supplements), id and event time of a file's rows: `dataset`, `id`, `event_time`."""
+    identity = columns.IDENTITY_COLUMN[dataset]
+    wanted: Collection[str] = [identity, "event_time"]
+    if dataset == "supplements":
+        return decode(content, key, dataset, ["dataset", *wanted])
+    table = decode(content, key, dataset, list(wanted)).rename_columns(["id", "event_time"])
+    return table.add_column(0, "dataset", pa.array([dataset] * table.num_rows, pa.string()))

@@ -1,0 +1,143 @@
+"""Where an event came from: every place in the archive that has its id, with its provenance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow.compute as pc
+
+from archiver import clock
+from archiver.archive import Archive
+from archiver.columns import IDENTITY_COLUMN
+from archiver.datafile import decode
+from archiver.ledger.entry import Commit, DataFile
+from archiver.requeue import entries
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One place in which an id was found.
+
+    Attributes:
+        what: `archived`, `supplement` (tells more of an archived one) or `quarantined`.
+        commit, batch, committed_at: Of the commit that put it there.
+        object, row: The data file and the row in it, from 0; of a quarantined one the entry's name.
+        input: The delivery or file it came from, and its number in the batch, where known.
+        body: As it was delivered; None if it is not UTF-8.
+    """
+
+    what: Literal["archived", "supplement", "quarantined"]
+    dataset: str | None
+    workspace: str | None
+    commit: int
+    batch: str
+    committed_at: str
+    object: str
+    row: int | None
+    source: str
+    input: str | None
+    ordinal: int
+    event_time: str | None
+    received_at: str
+    reason: str | None
+    detail: str | None
+    body: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+def explain(archive: Archive, event_id: str, *, workspace: str | None = None) -> list[Place]:
+    """Return every place of `event_id`: archived, supplementing, in quarantine (conflicts among them).
+
+    Until the archive has an index, this reads the id column of every file of the workspace,
+    or of all workspaces.
+    """
+    added: dict[str, Commit] = {}
+    commits: dict[int, Commit] = {}
+    for commit in archive.ledger.since(-1):
+        commits[commit.sequence] = commit
+        added |= dict.fromkeys((file.key for file in commit.content.added), commit)
+    places: list[Place] = []
+    for file in archive.ledger.snapshot.files.values():
+        if workspace is None or file.partition.workspace == workspace:
+            places.extend(_rows(archive, file, event_id, added[file.key]))
+    for entry in entries(archive, lambda one: one.rejection.event_id == event_id):
+        found = entry.rejection
+        if workspace is not None and found.workspace_id != workspace:
+            continue
+        commit = commits[entry.commit]
+        places.append(
+            Place(
+                what="quarantined",
+                dataset=found.dataset,
+                workspace=found.workspace_id,
+                commit=entry.commit,
+                batch=commit.content.batch,
+                committed_at=clock.to_text(commit.committed_us),
+                object=entry.name,
+                row=None,
+                source=entry.source + (f"/{found.stream}" if found.stream else ""),
+                input=entry.input_name,
+                ordinal=found.ordinal,
+                event_time=None,
+                received_at=clock.to_text(found.received_at),
+                reason=found.reason,
+                detail=found.detail,
+                body=_text(found.body),
+            )
+        )
+    return places
+
+
+def _rows(archive: Archive, file: DataFile, event_id: str, commit: Commit) -> Iterator[Place]:
+    dataset = file.partition.dataset
+    identity = IDENTITY_COLUMN[dataset]
+    content = archive.store.get(file.key)
+    ids = decode(content, file.key, dataset, [identity])[identity]
+    mask = pc.equal(ids, event_id).to_numpy(zero_copy_only=False)
+    if not mask.any():
+        return
+    wanted = ["event_time", "received_at", "source", "ordinal", "body"]
+    rows = decode(content, file.key, dataset, wanted)
+    for number in mask.nonzero()[0].tolist():
+        row = rows.slice(number, 1).to_pylist()[0]
+        yield Place(
+            what="supplement" if dataset == "supplements" else "archived",
+            dataset=dataset,
+            workspace=file.partition.workspace,
+            commit=commit.sequence,
+            batch=commit.content.batch,
+            committed_at=clock.to_text(commit.committed_us),
+            object=file.key,
+            row=number,
+            source=row["source"],
+            input=_input_of(commit, row["ordinal"]),
+            ordinal=row["ordinal"],
+            event_time=clock.to_text(clock.to_us(row["event_time"])),
+            received_at=clock.to_text(clock.to_us(row["received_at"])),
+            reason=None,
+            detail=None,
+            body=row["body"],
+        )
+
+
+def _input_of(commit: Commit, ordinal: int) -> str | None:
+    """Return the name of the input that held the element with this number in the batch."""
+    if commit.content.operation != "append":
+        return None  # of a requeue the ordinal counts the moved entries
+    end = 0
+    for one in commit.content.inputs:
+        end += int(one.get("elements", 0))
+        if ordinal < end:
+            return str(one["name"])
+    return None
+
+
+def _text(body: bytes) -> str | None:
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None

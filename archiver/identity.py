@@ -1,0 +1,292 @@
+"""New, duplicate, supplement or conflict? Decided against the archive, row by row.
+
+Identity is (dataset, workspace, id) among rows whose event times lie within the identity
+window. A cheap hash says which rows may be known; every hit is confirmed on the archived
+row itself, so a hash that collides costs a read and never an event.
+
+Until the archive has an index of its own, the hashes come from the id columns of the
+workspaces' files, each read once per process (`archiver.known`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+
+from archiver import clock, compare
+from archiver.block import Rejection
+from archiver.columns import IDENTITY_COLUMN
+from archiver.datafile import as_supplements, decode
+from archiver.known import KnownIds, hash_ids
+from archiver.ledger.entry import Commit, DataFile
+from archiver.store.base import Store
+
+DAY_US: Final = 86_400_000_000
+NEW, DUPLICATE, SUPPLEMENT, CONFLICT = 0, 1, 2, 3
+
+
+@dataclass(slots=True)
+class Decision:
+    """What became of the rows of one dataset.
+
+    Attributes:
+        new: Rows to archive in their own dataset.
+        supplements: Rows to archive beside what they add to, with the columns of `supplements`.
+        duplicates: How many told nothing new.
+        conflicts: Rows that contradict an archived one.
+    """
+
+    new: pa.Table
+    supplements: pa.Table
+    duplicates: int
+    conflicts: list[Rejection]
+
+
+@dataclass(slots=True)
+class _Twin:
+    """A row that is archived, or will be with this attempt: what later rows are held against."""
+
+    event_us: int
+    shape: str
+    body: str
+    supplement: bool
+    where: str
+
+
+@dataclass(slots=True)
+class _Identity:
+    """All that is known of one (workspace, id)."""
+
+    twins: list[_Twin] = field(default_factory=list)
+
+    def base_of(self, event_us: int, window_us: int) -> _Twin | None:
+        """Return the nearest row, supplements apart, within the window; the earlier of two."""
+        near = [twin for twin in self.twins if not twin.supplement and abs(twin.event_us - event_us) <= window_us]
+        return min(near, key=lambda twin: (abs(twin.event_us - event_us), twin.event_us), default=None)
+
+    def tree(self, base: _Twin, window_us: int) -> dict[str, object]:
+        """Return what is known: the base and everything that supplements it."""
+        tree = compare.canonical_tree(base.body, base.shape)
+        for twin in self.twins:
+            if twin.supplement and abs(twin.event_us - base.event_us) <= window_us:
+                tree = compare.merge(tree, compare.canonical_tree(twin.body, twin.shape))
+        return tree
+
+
+class Identities:
+    """Decides for one attempt after another; what it has read of files stays valid, since files never change."""
+
+    def __init__(self, store: Store, *, window_days: int) -> None:
+        self._store = store
+        self._window_us = window_days * DAY_US
+        self._known = KnownIds(store)
+
+    def remember(self, file: DataFile, ids: pa.ChunkedArray) -> None:
+        """Take note of the ids in a file that this process has just written."""
+        self._known.remember(file, ids)
+
+    def decide(self, rows: pa.Table, dataset: str, files: Mapping[str, DataFile]) -> Decision:
+        """Sort the rows of one dataset by what the archive knows of them.
+
+        Args:
+            rows: Columns of `VALIDATED_SCHEMAS[dataset]`, in the order they were read.
+            files: What is live in the snapshot, and what this attempt has written.
+        """
+        frame = pl.DataFrame(
+            {
+                "workspace": pl.Series(rows["workspace_id"]),
+                "id": pl.Series(rows[IDENTITY_COLUMN[dataset]]),
+                "at": rows["event_time"].cast(pa.int64()).to_numpy(),
+            }
+        ).with_row_index("row")
+        hits = self._hits(frame, files)
+        again = frame.select(pl.struct("workspace", "id").hash()).to_series().is_duplicated().to_numpy()
+        verdicts = np.zeros(rows.num_rows, dtype=np.uint8)
+        suspects = again.copy()
+        for touched in hits.values():
+            suspects[touched] = True
+        conflicts: list[Rejection] = []
+        if suspects.any():
+            archived = self._confirm(rows, dataset, hits, files, verdicts)
+            unresolved = np.flatnonzero(suspects & (verdicts == NEW))
+            conflicts = self._settle(rows, dataset, unresolved, archived, verdicts)
+        return Decision(
+            new=rows.filter(pa.array(verdicts == NEW)),
+            supplements=as_supplements(rows.filter(pa.array(verdicts == SUPPLEMENT)), dataset),
+            duplicates=int((verdicts == DUPLICATE).sum()),
+            conflicts=conflicts,
+        )
+
+    def _hits(self, frame: pl.DataFrame, files: Mapping[str, DataFile]) -> dict[str, np.ndarray]:
+        """Return, by file, the rows that may be in it."""
+        by_workspace: dict[str, list[DataFile]] = defaultdict(list)
+        for file in files.values():
+            by_workspace[file.partition.workspace].append(file)
+        hits: dict[str, np.ndarray] = {}
+        for (workspace,), part in frame.group_by("workspace"):
+            known = by_workspace.get(str(workspace))
+            if not known:
+                continue
+            first, last = int(part["at"].min()), int(part["at"].max())  # type: ignore[arg-type]
+            near = {
+                file.key: file
+                for file in known
+                if file.max_us >= first - self._window_us and file.min_us <= last + self._window_us
+            }
+            if near:
+                hits |= self._known.probe(str(workspace), part["row"].to_numpy(), hash_ids(part["id"]), near)
+        return hits
+
+    def _confirm(
+        self,
+        rows: pa.Table,
+        dataset: str,
+        hits: Mapping[str, np.ndarray],
+        files: Mapping[str, DataFile],
+        verdicts: np.ndarray,
+    ) -> dict[tuple[str, str], _Identity]:
+        """Read the archived rows that were hit. The same bytes within the window are a duplicate at once.
+
+        Returns the other archived rows, by workspace and id.
+        """
+        identity = IDENTITY_COLUMN[dataset]
+        archived: dict[tuple[str, str], _Identity] = defaultdict(_Identity)
+        for key in sorted(hits):
+            file = files[key]
+            holds = file.partition
+            if holds.dataset not in (dataset, "supplements"):
+                continue  # another dataset's row with the same id: another identity
+            ours = rows.take(pa.array(hits[key])).select([identity, "body", "event_time"])
+            theirs = self._rows_of(file, set(ours[identity].to_pylist()), dataset)
+            same = _same_body(ours, theirs, identity, self._window_us)
+            verdicts[hits[key][same]] = DUPLICATE
+            open_ids = set(ours[identity].filter(pa.array(~same)).to_pylist())
+            for row in theirs.to_pylist():
+                if row["id"] in open_ids:
+                    archived[holds.workspace, row["id"]].twins.append(
+                        _Twin(
+                            clock.to_us(row["event_time"]),
+                            row["shape"],
+                            row["body"],
+                            holds.dataset == "supplements",
+                            key,
+                        )
+                    )
+        return archived
+
+    def _rows_of(self, file: DataFile, ids: Collection[str], dataset: str) -> pa.Table:
+        """Return id, event_time, shape and body of those rows of a file that have one of `ids`."""
+        holds = file.partition.dataset
+        identity = IDENTITY_COLUMN[holds]
+        wanted = [identity, "event_time", "shape", "body"]
+        if holds == "supplements":
+            wanted.append("dataset")
+        table = decode(self._store.get(file.key), file.key, holds, wanted)
+        mask = pa.compute.is_in(table[identity], value_set=pa.array(list(ids), pa.string()))
+        if holds == "supplements":
+            mask = pa.compute.and_(mask, pa.compute.equal(table["dataset"], dataset))
+        return table.filter(mask).select(wanted[:4]).rename_columns(["id", "event_time", "shape", "body"])
+
+    def _settle(
+        self,
+        rows: pa.Table,
+        dataset: str,
+        unresolved: np.ndarray,
+        archived: dict[tuple[str, str], _Identity],
+        verdicts: np.ndarray,
+    ) -> list[Rejection]:
+        """Decide the rows that bytes alone could not, in the order they were read."""
+        identity = IDENTITY_COLUMN[dataset]
+        known = archived
+        conflicts = []
+        for index in unresolved.tolist():
+            row = rows.slice(index, 1)
+            workspace, event_id = row["workspace_id"][0].as_py(), row[identity][0].as_py()
+            shape, body = row["shape"][0].as_py(), row["body"][0].as_py()
+            event_us = row["event_time"].cast(pa.int64())[0].as_py()
+            here = known[workspace, event_id]
+            base = here.base_of(event_us, self._window_us)
+            if base is None:
+                here.twins.append(_Twin(event_us, shape, body, False, "this batch"))
+                continue
+            if body == base.body:
+                verdicts[index] = DUPLICATE
+                continue
+            before = here.tree(base, self._window_us)
+            tree = compare.canonical_tree(body, shape)
+            match compare.compare(before, tree):
+                case "duplicate":
+                    verdicts[index] = DUPLICATE
+                case "supplement":
+                    verdicts[index] = SUPPLEMENT
+                    here.twins.append(_Twin(event_us, shape, body, True, "this batch"))
+                case "conflict":
+                    verdicts[index] = CONFLICT
+                    differs = "; ".join(compare.difference(before, tree))
+                    conflicts.append(_conflict(row, dataset, f"contradicts the event in {base.where}: {differs}"))
+        return conflicts
+
+    def collides(self, commits: Collection[Commit], ours: Mapping[str, DataFile]) -> bool:
+        """Say whether these commits added an id that our files add or supplement, too.
+
+        A hash that collides makes us try once more, which is harmless.
+        """
+        workspaces = {file.partition.workspace for file in ours.values()}
+        theirs: dict[str, dict[str, DataFile]] = defaultdict(dict)
+        for commit in commits:
+            if commit.content.operation in ("append", "requeue"):
+                for file in commit.content.added:
+                    if file.partition.workspace in workspaces:
+                        theirs[file.partition.workspace][file.key] = file
+        return any(
+            self._known.intersects(
+                {key: file for key, file in ours.items() if file.partition.workspace == workspace}, files
+            )
+            for workspace, files in theirs.items()
+        )
+
+
+def _same_body(ours: pa.Table, theirs: pa.Table, identity: str, window_us: int) -> np.ndarray:
+    """Return for each of our rows whether an archived one has its id, its bytes, and a time within the window."""
+    left = pl.DataFrame(
+        {
+            "id": pl.Series(ours[identity]),
+            "body": pl.Series(ours["body"]),
+            "at": ours["event_time"].cast(pa.int64()).to_numpy(),
+        }
+    ).with_row_index("row")
+    right = pl.DataFrame(
+        {
+            "id": pl.Series(theirs["id"]),
+            "body": pl.Series(theirs["body"]),
+            "then": theirs["event_time"].cast(pa.int64()).to_numpy(),
+        }
+    )
+    joined = left.join(right, on=["id", "body"], how="inner")
+    rows = joined.filter((pl.col("at") - pl.col("then")).abs() <= window_us)["row"].unique().to_numpy()
+    same = np.zeros(left.height, dtype=bool)
+    same[rows] = True
+    return same
+
+
+def _conflict(row: pa.Table, dataset: str, detail: str) -> Rejection:
+    source = row["source"][0].as_py()
+    return Rejection(
+        ordinal=row["ordinal"][0].as_py(),
+        reason="conflict",
+        detail=detail[:1_000],
+        body=row["body"][0].as_py().encode(),
+        input=row["_input"][0].as_py(),
+        offset=row["_offset"][0].as_py(),
+        received_at=row["received_at"].cast(pa.int64())[0].as_py(),
+        stream=source.partition("/")[2] or None,
+        dataset=dataset,
+        workspace_id=row["workspace_id"][0].as_py(),
+        event_id=row[IDENTITY_COLUMN[dataset]][0].as_py(),
+    )

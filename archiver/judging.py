@@ -1,0 +1,103 @@
+"""Blocks through the validator, in this process or in several, in the order they were read.
+
+Judging is most of the work and holds the interpreter's lock, so a large batch is judged
+in worker processes; a small one is judged here, since starting workers takes longer.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from types import TracebackType
+from typing import Final
+
+from archiver.block import Block
+from archiver.errors import ArchiverError
+from archiver.validate import Rules, Validated, Validator
+
+SMALL_BATCH_BYTES: Final = 8 << 20
+_IN_FLIGHT_PER_WORKER: Final = 3
+
+_validator: Validator | None = None
+
+
+def _start_worker(rules: Rules) -> None:
+    global _validator  # noqa: PLW0603 - one per worker process, built once
+    _validator = Validator(rules)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A killed parent closes no queue that its workers read from: watch for its end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _judge(block: Block) -> Validated:
+    if _validator is None:
+        raise RuntimeError("the worker was not started")
+    return _validator.validate(block)
+
+
+class Judges:
+    """Validators for one run; as a context manager, since they may be processes.
+
+    Args:
+        rules: What to judge by.
+        workers: How many processes; 0 judges in this one.
+    """
+
+    def __init__(self, rules: Rules, *, workers: int) -> None:
+        self._here = Validator(rules)  # also checks the rules before anything is read
+        self._rules = rules
+        self._workers = workers
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> Judges:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def judge(self, blocks: Iterable[Block], *, total_bytes: int) -> Iterator[tuple[Block, Validated]]:
+        """Yield each block with its verdicts, in order; only a few are in memory at a time.
+
+        Args:
+            total_bytes: About how much there is; decides whether workers are worth it.
+        """
+        if self._workers == 0 or total_bytes < SMALL_BATCH_BYTES:
+            for block in blocks:
+                yield block, self._here.validate(block)
+            return
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(
+                self._workers,
+                mp_context=multiprocessing.get_context("spawn"),
+                initializer=_start_worker,
+                initargs=(self._rules,),
+            )
+        waiting: deque[tuple[Block, Future[Validated]]] = deque()
+        try:
+            for block in blocks:
+                waiting.append((block, self._pool.submit(_judge, block)))
+                if len(waiting) >= self._workers * _IN_FLIGHT_PER_WORKER:
+                    first, verdict = waiting.popleft()
+                    yield first, verdict.result()
+            while waiting:
+                first, verdict = waiting.popleft()
+                yield first, verdict.result()
+        except BrokenProcessPool as error:
+            raise ArchiverError(
+                "a worker process died while it judged events (killed, or out of memory)",
+                hint="nothing was committed; run again, perhaps with --workers 0",
+            ) from error

@@ -1,0 +1,281 @@
+"""One commit of the ledger: its parts, and its bytes.
+
+A commit is canonical JSON (RFC 8785), so that its bytes and with them its digest follow
+from its content. Counts and sizes stay below 2^53; times are text.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal, get_args
+
+import rfc8785
+
+from archiver import __version__, clock, layout
+from archiver.errors import IntegrityError
+
+FORMAT: Final = 1
+LONGEST_INLINE_LIST: Final = 1_000
+
+Operation = Literal["init", "append", "requeue", "fence", "compact", "expire", "hold"]
+OPERATIONS: Final[tuple[str, ...]] = get_args(Operation)
+
+
+def digest_of(content: bytes) -> str:
+    """Return `sha256:<hex>` of `content`."""
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+@dataclass(frozen=True, slots=True)
+class DataFile:
+    """A file of rows, all of one dataset, workspace and day.
+
+    Attributes:
+        key: In the archive.
+        digest: Of the whole object.
+        bytes: Of the whole object.
+        rows: How many events it holds.
+        min_us, max_us: Smallest and largest `event_time`, in microseconds since 1970.
+    """
+
+    key: str
+    digest: str
+    bytes: int
+    rows: int
+    min_us: int
+    max_us: int
+
+    @property
+    def partition(self) -> layout.Partition:
+        found = layout.partition_of(self.key)
+        if found is None:
+            raise IntegrityError(f"{self.key}: expected the key of a data file")
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "dataset": self.partition.dataset,
+            "key": self.key,
+            "digest": self.digest,
+            "bytes": self.bytes,
+            "rows": self.rows,
+            "min": clock.to_text(self.min_us),
+            "max": clock.to_text(self.max_us),
+        }
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> DataFile:
+        return DataFile(
+            key=tree["key"],
+            digest=tree["digest"],
+            bytes=tree["bytes"],
+            rows=tree["rows"],
+            min_us=clock.from_text(tree["min"]),
+            max_us=clock.from_text(tree["max"]),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ListedObject:
+    """A quarantine file or a file list: an object with a known number of entries."""
+
+    key: str
+    digest: str
+    bytes: int
+    entries: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {"key": self.key, "digest": self.digest, "bytes": self.bytes, "entries": self.entries}
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> ListedObject:
+        return ListedObject(tree["key"], tree["digest"], tree["bytes"], tree["entries"])
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What became of the elements that were read: `read` is the sum of the others."""
+
+    read: int = 0
+    archived: int = 0
+    supplements: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+
+    def adds_up(self) -> bool:
+        return self.read == self.archived + self.supplements + self.duplicates + self.quarantined
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.read + other.read,
+            self.archived + other.archived,
+            self.supplements + other.supplements,
+            self.duplicates + other.duplicates,
+            self.quarantined + other.quarantined,
+        )
+
+    def to_json(self) -> dict[str, int]:
+        return {
+            "read": self.read,
+            "archived": self.archived,
+            "supplements": self.supplements,
+            "duplicates": self.duplicates,
+            "quarantined": self.quarantined,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What an attempt wants to commit: everything of a commit but its place in the chain.
+
+    Attributes:
+        operation: What kind of commit.
+        batch, attempt: Whose it is; see docs/design.md.
+        source: Configured name and, for a cursor source, the cursor before and after.
+        inputs: Name, digest and size of each input of the batch.
+        added: New data files, first those that are listed in `lists`, if any.
+        lists: Objects that hold the entries of `added` where they are too many.
+        removed: Keys of data files that are no longer live.
+        quarantined: New quarantine files.
+        moved: (commit, ordinal) of quarantined entries that a requeue took out.
+        fenced: Attempts declared dead.
+        counts: Of this commit.
+        archive: Only in the first commit: what the archive is.
+    """
+
+    operation: Operation
+    batch: str
+    attempt: str
+    source: dict[str, Any] = field(default_factory=dict)
+    inputs: tuple[dict[str, Any], ...] = ()
+    added: tuple[DataFile, ...] = ()
+    lists: tuple[ListedObject, ...] = ()
+    removed: tuple[str, ...] = ()
+    quarantined: tuple[ListedObject, ...] = ()
+    moved: tuple[tuple[int, int], ...] = ()
+    fenced: tuple[str, ...] = ()
+    counts: Counts = Counts()
+    archive: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """One entry of the chain.
+
+    Attributes:
+        sequence: 0 for the first.
+        previous: Digest of the previous commit's bytes; empty for the first.
+        committed_us: Never before that of the previous commit.
+        oldest_readable: The oldest sequence whose snapshot may still be asked for.
+        content: What it says.
+        digest: Of this commit's own bytes.
+    """
+
+    sequence: int
+    previous: str
+    committed_us: int
+    oldest_readable: int
+    content: Content
+    digest: str = ""
+
+    def encode(self) -> bytes:
+        """Return the commit's bytes. Lists of files that lie beside it are named, not repeated."""
+        said = self.content
+        tree: dict[str, Any] = {
+            "format": FORMAT,
+            "sequence": self.sequence,
+            "previous": self.previous,
+            "committed_at": clock.to_text(self.committed_us),
+            "operation": said.operation,
+            "batch": said.batch,
+            "attempt": said.attempt,
+            "source": said.source,
+            "inputs": list(said.inputs),
+            "added": [] if said.lists else [file.to_json() for file in said.added],
+            "lists": [file.to_json() for file in said.lists],
+            "removed": list(said.removed),
+            "quarantined": [file.to_json() for file in said.quarantined],
+            "moved": [{"commit": commit, "ordinal": ordinal} for commit, ordinal in said.moved],
+            "fenced": list(said.fenced),
+            "counts": said.counts.to_json(),
+            "oldest_readable": self.oldest_readable,
+            "writer": {"name": "archiver", "version": __version__},
+        }
+        if said.archive is not None:
+            tree["archive"] = said.archive
+        return rfc8785.dumps(tree)
+
+
+def decode(content: bytes, key: str) -> Commit:
+    """Read a commit's bytes. Where its files stand in lists, `added` is empty until they are read.
+
+    Raises:
+        IntegrityError: It is no commit of a format that we know.
+    """
+    try:
+        tree = json.loads(content)
+        if tree["format"] != FORMAT:
+            raise IntegrityError(
+                f"{key}: expected format {FORMAT}, found {tree['format']!r:.20}",
+                hint="a newer version of archiver wrote it; use that version or a later one",
+            )
+        if tree["operation"] not in OPERATIONS:
+            raise IntegrityError(f"{key}: unknown operation {tree['operation']!r:.40}")
+        counts = tree["counts"]
+        return Commit(
+            sequence=tree["sequence"],
+            previous=tree["previous"],
+            committed_us=clock.from_text(tree["committed_at"]),
+            oldest_readable=tree["oldest_readable"],
+            content=Content(
+                operation=tree["operation"],
+                batch=tree["batch"],
+                attempt=tree["attempt"],
+                source=tree["source"],
+                inputs=tuple(tree["inputs"]),
+                added=tuple(DataFile.from_json(file) for file in tree["added"]),
+                lists=tuple(ListedObject.from_json(file) for file in tree["lists"]),
+                removed=tuple(tree["removed"]),
+                quarantined=tuple(ListedObject.from_json(file) for file in tree["quarantined"]),
+                moved=tuple((entry["commit"], entry["ordinal"]) for entry in tree["moved"]),
+                fenced=tuple(tree["fenced"]),
+                counts=Counts(
+                    counts["read"],
+                    counts["archived"],
+                    counts["supplements"],
+                    counts["duplicates"],
+                    counts["quarantined"],
+                ),
+                archive=tree.get("archive"),
+            ),
+            digest=digest_of(content),
+        )
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise IntegrityError(
+            f"{key}: expected a commit, found something else ({type(error).__name__})"
+        ) from error
+
+
+def encode_list(files: tuple[DataFile, ...]) -> bytes:
+    """Return the bytes of a file list: canonical JSON, one object with one member, `added`."""
+    return rfc8785.dumps({"added": [file.to_json() for file in files]})
+
+
+def decode_list(content: bytes, listed: ListedObject) -> tuple[DataFile, ...]:
+    """Read a file list and hold it against its entry in the commit.
+
+    Raises:
+        IntegrityError: It is not what the commit says.
+    """
+    found = digest_of(content)
+    if found != listed.digest:
+        raise IntegrityError(f"{listed.key}: expected {listed.digest}, found {found}")
+    try:
+        files = tuple(DataFile.from_json(entry) for entry in json.loads(content)["added"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise IntegrityError(f"{listed.key}: expected a file list, found something else") from error
+    if len(files) != listed.entries:
+        raise IntegrityError(f"{listed.key}: expected {listed.entries} files, found {len(files)}")
+    return files

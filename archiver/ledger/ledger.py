@@ -1,0 +1,120 @@
+"""Reading the chain: open it, follow it, look back into it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+from archiver import layout
+from archiver.errors import ArchiveNotFoundError, IntegrityError, ObjectNotFoundError
+from archiver.ledger.entry import Commit, DataFile, decode, decode_list
+from archiver.ledger.snapshot import Snapshot
+from archiver.store.base import Store
+
+_READERS = 16
+_REMEMBERED = 100  # commits kept in memory, for `since`
+
+
+class Ledger:
+    """The chain of an archive, followed up to the newest commit that was seen.
+
+    Opening and refreshing check every link: a commit that does not name the digest of
+    its predecessor's bytes is an `IntegrityError`.
+
+    Attributes:
+        store: Where it lies.
+        snapshot: The state at the newest commit seen. Moves with `refresh`.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.snapshot = Snapshot()
+        self._recent: dict[int, Commit] = {}
+
+    @staticmethod
+    def open(store: Store) -> Ledger:
+        """Open the ledger in `store` and follow it to the head.
+
+        Raises:
+            ArchiveNotFoundError: There is none.
+            IntegrityError: The chain is broken.
+        """
+        ledger = Ledger(store)
+        ledger.refresh()
+        if ledger.snapshot.sequence < 0:
+            raise ArchiveNotFoundError(
+                f"{store.location}: no archive is here ({layout.commit(0)} is missing)",
+                hint="check the location and that the disk is mounted; `archiver init` creates a new archive",
+            )
+        return ledger
+
+    def refresh(self) -> Snapshot:
+        """Follow the chain to its present head and return the state there."""
+        before = self.snapshot.sequence
+        listed = [
+            sequence
+            for info in self.store.list(layout.LEDGER, start_after=layout.commit(before) if before >= 0 else "")
+            if (sequence := layout.sequence_of(info.key)) is not None and sequence > before
+        ]
+        if listed:
+            wanted = range(before + 1, max(listed) + 1)
+            with ThreadPoolExecutor(min(_READERS, len(wanted))) as readers:
+                for commit in readers.map(self.read, wanted):
+                    self.follow(commit)
+        # A listing may lag behind on some stores; the key itself does not.
+        while (commit_or_none := self._read_next()) is not None:
+            self.follow(commit_or_none)
+        if self.snapshot.sequence > before:
+            self.store.settle()  # (5) whoever acts on a commit that it found makes it durable first
+        return self.snapshot
+
+    def _read_next(self) -> Commit | None:
+        try:
+            return self.read(self.snapshot.sequence + 1)
+        except ObjectNotFoundError:
+            return None
+
+    def read(self, sequence: int) -> Commit:
+        """Read one commit, with its file lists.
+
+        Raises:
+            ObjectNotFoundError: It is not there.
+            IntegrityError: It is no commit, or a list is not what it says.
+        """
+        key = layout.commit(sequence)
+        commit = decode(self.store.get(key), key)
+        if commit.sequence != sequence:
+            raise IntegrityError(f"{key}: expected sequence {sequence}, found {commit.sequence}")
+        return self.with_lists(commit)
+
+    def with_lists(self, commit: Commit) -> Commit:
+        """Return `commit` with the files that its lists name in `added`."""
+        if not commit.content.lists:
+            return commit
+        files: list[DataFile] = []
+        for listed in commit.content.lists:
+            files.extend(decode_list(self.store.get(listed.key), listed))
+        return replace(commit, content=replace(commit.content, added=tuple(files)))
+
+    def follow(self, commit: Commit) -> None:
+        """Fold a commit that was read, or that this process has just written."""
+        self.snapshot.apply(commit)
+        self._recent[commit.sequence] = commit
+        self._recent.pop(commit.sequence - _REMEMBERED, None)
+
+    def since(self, sequence: int) -> Iterator[Commit]:
+        """Yield the commits behind `sequence` up to the newest one seen."""
+        for number in range(sequence + 1, self.snapshot.sequence + 1):
+            yield self._recent.get(number) or self.read(number)
+
+    def at(self, sequence: int) -> Snapshot:
+        """Fold the chain up to `sequence`.
+
+        Raises:
+            ObjectNotFoundError: The chain is shorter.
+        """
+        snapshot = Snapshot()
+        for number in range(sequence + 1):
+            snapshot.apply(self._recent.get(number) or self.read(number))
+        return snapshot

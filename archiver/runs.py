@@ -1,0 +1,102 @@
+"""One run over the configured spools: open or create the archive, archive spool by spool.
+
+An archive is created only for a spool that never had one: a mistyped location or a disk
+that is not mounted must not look like a new archive.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from archiver.archive import Archive, init_archive, open_archive
+from archiver.config import Settings
+from archiver.datafile import Encoding
+from archiver.errors import ArchiveNotFoundError, ConfigError
+from archiver.pipeline import RunReport, run
+from archiver.progress import Progress
+from archiver.sources.spool import SpoolSource
+from archiver.store.base import Store
+from archiver.validate import Rules
+
+
+def spool_sources(settings: Settings) -> list[SpoolSource]:
+    """Return the configured spools as sources; the first is called `spool`, others `spool-2` and so on.
+
+    Raises:
+        ConfigError: A folder is not there.
+    """
+    sources = []
+    for number, folder in enumerate(settings.spools, start=1):
+        if not Path(folder).is_dir():
+            raise ConfigError(f"{folder}: no such folder", hint="create the spool folder, or correct --spool")
+        name = "spool" if number == 1 else f"spool-{number}"
+        sources.append(
+            SpoolSource(Path(folder), name=name, settle_seconds=settings.settle_seconds, done=settings.done)
+        )
+    return sources
+
+
+def rules_of(settings: Settings, source: str) -> Rules:
+    """Read the user's schemas and return what events of `source` are judged by.
+
+    Raises:
+        ConfigError: A schema file cannot be read.
+    """
+    schemas = {}
+    for dataset, path in settings.schemas.items():
+        try:
+            schemas[dataset] = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{path}: the schema for {dataset} cannot be read: {error}") from error
+    pinned = {stream: frozenset(workspaces) for stream, workspaces in settings.streams.items()}
+    return Rules(source=source, schemas=schemas, workspaces_of_stream=pinned)
+
+
+def run_spools(store: Store, settings: Settings, *, progress: Progress | None = None) -> RunReport:
+    """Archive everything that the configured spools have ready.
+
+    Raises:
+        ConfigError: A spool is not there, or belongs to another archive.
+        ArchiveNotFoundError: The spool had an archive, and it is not at this location.
+    """
+    sources = spool_sources(settings)
+    archive = archive_of(store, sources, settings)
+    report = RunReport()
+    for source in sources:
+        run(
+            archive,
+            source,
+            rules=rules_of(settings, source.name),
+            progress=progress,
+            workers=settings.workers,
+            report=report,
+        )
+    return report
+
+
+def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> Archive:
+    """Return the archive that these spools belong to; create it if none of them ever had one."""
+    remembered = {source.folder: source.remembered_archive() for source in sources}
+    try:
+        archive = open_archive(store)
+    except ArchiveNotFoundError as error:
+        known = [(folder, said) for folder, said in remembered.items() if said]
+        if known:
+            folder, said = known[0]
+            raise ArchiveNotFoundError(
+                f"{store.location}: no archive is here, but {folder} was archived to {said['location']}",
+                hint="correct --archive, or mount the disk; nothing was created",
+            ) from error
+        encoding = Encoding(settings.data_format, settings.compression_level)  # type: ignore[arg-type]
+        archive = init_archive(store, encoding, exist_ok=True, rounds=5)
+    for source in sources:
+        said = remembered[source.folder]
+        if said is None:
+            source.remember_archive(archive.id, store.location)
+        elif said["archive"] != archive.id:
+            raise ConfigError(
+                f"{source.folder}: belongs to archive {said['archive']} in {said['location']}, "
+                f"but {store.location} is archive {archive.id}",
+                hint="correct --archive; to move the spool for good, delete its .archive.json first",
+            )
+    return archive

@@ -1,0 +1,116 @@
+"""Rows to data files: sorted, cut by partition, encoded, put.
+
+Rows of a chunk are sorted by workspace, day and event time; every run of one partition
+becomes one file. Encoding and putting run in a few threads, so memory holds the chunk,
+its sorted copy and as many encoded files as there are threads.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+
+from archiver import layout
+from archiver.columns import IDENTITY_COLUMN, SCHEMAS
+from archiver.datafile import Encoding
+from archiver.ledger.entry import DataFile, digest_of
+from archiver.store.base import Store
+
+THREADS: Final = 6
+_DAY_US: Final = 86_400_000_000
+_EPOCH: Final = date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A file that lies in the store, and the ids of its rows."""
+
+    file: DataFile
+    ids: pa.ChunkedArray
+
+
+class Writer:
+    """Writes the data files of one attempt. Every name is used once.
+
+    Use it as a context manager: leaving it ends its threads.
+    """
+
+    def __init__(self, store: Store, batch: str, attempt: str, encoding: Encoding) -> None:
+        self._store = store
+        self._batch = batch
+        self._attempt = attempt
+        self._encoding = encoding
+        self._numbers = itertools.count()
+        self._pool: Executor = ThreadPoolExecutor(THREADS, thread_name_prefix="write")
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def write(self, rows: pa.Table, dataset: str) -> list[Written]:
+        """Write `rows` (columns of `SCHEMAS[dataset]`, perhaps more) and return what lies in the store.
+
+        When this returns, every file is durable. Their order is that of their keys' partitions.
+
+        Raises:
+            StoreError: A file could not be written. Others may have been; none is reachable.
+        """
+        if rows.num_rows == 0:
+            return []
+        rows = rows.select(SCHEMAS[dataset].names)
+        jobs = [
+            self._job(dataset, workspace, day, rows, chosen) for workspace, day, chosen in _partitions(rows)
+        ]
+        return list(self._pool.map(lambda job: job(), jobs))
+
+    def _job(
+        self, dataset: str, workspace: str, day: date, rows: pa.Table, chosen: np.ndarray
+    ) -> Callable[[], Written]:
+        number, suffix = next(self._numbers), self._encoding.format
+        key = layout.data_file(dataset, workspace, day, self._batch, self._attempt, number, suffix)
+
+        def write_one() -> Written:
+            # Taken out one by one, in the threads: a sorted copy of everything would double the memory.
+            part = rows.take(pa.array(chosen))
+            content = self._encoding.encode(part, dataset)
+            self._store.put(key, content)
+            times = part["event_time"]
+            file = DataFile(
+                key=key,
+                digest=digest_of(content),
+                bytes=len(content),
+                rows=part.num_rows,
+                min_us=times[0].cast(pa.int64()).as_py(),
+                max_us=times[part.num_rows - 1].cast(pa.int64()).as_py(),
+            )
+            return Written(file, part[IDENTITY_COLUMN[dataset]])
+
+        return write_one
+
+
+def _partitions(rows: pa.Table) -> Iterator[tuple[str, date, np.ndarray]]:
+    """Yield workspace, UTC day and row numbers of each partition, by event time, then as they came."""
+    workspaces = rows["workspace_id"].combine_chunks().dictionary_encode()
+    if isinstance(workspaces, pa.ChunkedArray):
+        workspaces = workspaces.combine_chunks()
+    codes = workspaces.indices.to_numpy(zero_copy_only=False)
+    times = rows["event_time"].cast(pa.int64()).to_numpy()
+    days = times // _DAY_US
+    order = np.lexsort((times, days, codes))  # stable: equal times stay in the order they were read
+    codes, days = codes[order], days[order]
+    cuts = np.flatnonzero((np.diff(codes) != 0) | (np.diff(days) != 0)) + 1
+    names = workspaces.dictionary.to_pylist()
+    starts, ends = [0, *cuts.tolist()], [*cuts.tolist(), len(order)]
+    for start, end in zip(starts, ends, strict=True):
+        yield names[codes[start]], _EPOCH + timedelta(days=int(days[start])), order[start:end]
+
+

@@ -1,0 +1,39 @@
+-- title: Mass deletion
+-- answers: Who deleted or exported unusually much in a short time?
+-- when: Something is missing, an account was taken over, or somebody is about to leave.
+-- param since TIMESTAMP '2026-01-01' from this moment on
+-- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
+-- param at_least INTEGER 25 at least so many within one window
+-- param window_minutes INTEGER 15 length of the window
+WITH parameters AS (
+    SELECT
+        TIMESTAMPTZ '2026-01-01 00:00:00+00' AS since,
+        TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until,
+        25 AS at_least,
+        15 AS window_minutes
+),
+destructive AS (
+    SELECT
+        workspace_id, actor_id, actor_name, action, event_time, ip_country,
+        to_timestamp(
+            floor(epoch(event_time) / (60 * window_minutes)) * 60 * window_minutes
+        ) AS window_start
+    FROM events, parameters
+    WHERE event_time >= since AND event_time < until
+        AND (action LIKE '%.deleted' OR action LIKE '%.exported')
+)
+SELECT
+    window_start,
+    workspace_id,
+    actor_id,
+    max(actor_name) AS actor_name,
+    count(*) FILTER (WHERE action LIKE '%.deleted') AS deleted,
+    count(*) FILTER (WHERE action LIKE '%.exported') AS exported,
+    max(ip_country) AS ip_country,
+    min(event_time) AS first_at,
+    max(event_time) AS last_at
+FROM destructive
+GROUP BY window_start, workspace_id, actor_id
+HAVING count(*) >= (SELECT at_least FROM parameters)
+ORDER BY window_start, workspace_id, actor_id
+LIMIT 100;
