@@ -2,13 +2,13 @@
 
 Rows are handled in chunks of bounded size, so that memory does not depend on the batch:
 each chunk is identified against the snapshot and against the chunks before it, then
-written. One chunk is written while the next is judged.
+written. Judging pauses meanwhile: both keep all processors busy, and one chunk in memory
+may be twice as large as each of two, which makes half as many files.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -29,9 +29,9 @@ from archiver.ledger.entry import (
 from archiver.progress import Progress
 from archiver.store.base import Store
 from archiver.validate import Validated
-from archiver.write import Writer
+from archiver.write import Writer, Written
 
-CHUNK_BYTES: Final = 160 << 20
+CHUNK_BYTES: Final = 320 << 20
 _LIST_ENTRIES: Final = 10_000
 
 
@@ -112,18 +112,9 @@ class Attempt:
         When this returns, every file is durable; none is reachable until it is committed.
         """
         archive = self._archive
-        with (
-            Writer(archive.store, self._batch, self.name, archive.encoding) as writer,
-            ThreadPoolExecutor(1, thread_name_prefix="chunk") as one,
-        ):
-            flushing: Future[None] | None = None
+        with Writer(archive.store, self._batch, self.name, archive.encoding) as writer:
             for chunk in _chunks(judged, self.result, progress, chunk_bytes):
-                if flushing is not None:
-                    flushing.result()
-                flushing = one.submit(self._flush, chunk, writer)
-                del chunk  # the thread frees it
-            if flushing is not None:
-                flushing.result()
+                self._flush(chunk, writer)
         return self.result
 
     def _flush(self, chunk: _Chunk, writer: Writer) -> None:
@@ -133,20 +124,19 @@ class Attempt:
             batches = chunk.tables.pop(dataset, [])
             if not batches:
                 continue
-            rows = pa.Table.from_batches(batches)
-            del batches
+            rows = _in_one_piece(batches)
             decision = self._archive.identities.decide(rows, dataset, self._files)
-            del rows
             rejections.extend(decision.conflicts)
             result.duplicates += decision.duplicates
-            result.archived += decision.new.num_rows
+            result.archived += len(decision.new)
             result.supplements += decision.supplements.num_rows
-            self._write(writer, decision.new, dataset)
-            self._write(writer, decision.supplements, "supplements")
+            self._write(writer.write(rows, dataset, decision.new))
+            self._write(writer.write(decision.supplements, "supplements"))
+            del rows
         self._keep(rejections)
 
-    def _write(self, writer: Writer, rows: pa.Table, dataset: str) -> None:
-        for written in writer.write(rows, dataset):
+    def _write(self, files: Iterable[Written]) -> None:
+        for written in files:
             self.result.added.append(written.file)
             self._files[written.file.key] = written.file
             self._archive.identities.remember(written.file, written.ids)
@@ -192,6 +182,21 @@ class Attempt:
             counts=self.result.counts,
             **parts,  # type: ignore[arg-type]
         )
+
+
+def _in_one_piece(batches: list[pa.RecordBatch]) -> pa.Table:
+    """Join record batches column by column, so that no second copy of everything is ever in memory.
+
+    `batches` is empty afterwards.
+    """
+    schema = batches[0].schema
+    columns = [[batch.column(number) for batch in batches] for number in range(len(schema))]
+    batches.clear()
+    joined = []
+    for parts in columns:
+        joined.append(pa.concat_arrays(parts))
+        parts.clear()
+    return pa.table(joined, schema=schema)
 
 
 def write_lists(

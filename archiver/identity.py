@@ -36,13 +36,13 @@ class Decision:
     """What became of the rows of one dataset.
 
     Attributes:
-        new: Rows to archive in their own dataset.
+        new: Numbers of the rows to archive in their own dataset.
         supplements: Rows to archive beside what they add to, with the columns of `supplements`.
         duplicates: How many told nothing new.
         conflicts: Rows that contradict an archived one.
     """
 
-    new: pa.Table
+    new: np.ndarray
     supplements: pa.Table
     duplicates: int
     conflicts: list[Rejection]
@@ -117,7 +117,7 @@ class Identities:
             unresolved = np.flatnonzero(suspects & (verdicts == NEW))
             conflicts = self._settle(rows, dataset, unresolved, archived, verdicts)
         return Decision(
-            new=rows.filter(pa.array(verdicts == NEW)),
+            new=np.flatnonzero(verdicts == NEW),
             supplements=as_supplements(rows.filter(pa.array(verdicts == SUPPLEMENT)), dataset),
             duplicates=int((verdicts == DUPLICATE).sum()),
             conflicts=conflicts,

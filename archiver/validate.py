@@ -279,7 +279,7 @@ class Validator:
                 instant = parse_instant(text)
                 if instant is None or not instant.is_storable:
                     return False
-        return not any(map(_is_doubtful_hash, (one.flats[0].get(name) for name in _HASHES)))
+        return not any(_is_doubtful_hash(one.values(name)[0]) for name in _HASHES if name in form.kinds)
 
     def _is_foreign(self, workspace: str, stream: str | None) -> bool:
         pinned = None if stream is None else self._rules.workspaces_of_stream.get(stream)

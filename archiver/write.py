@@ -1,8 +1,8 @@
 """Rows to data files: sorted, cut by partition, encoded, put.
 
 Rows of a chunk are sorted by workspace, day and event time; every run of one partition
-becomes one file. Encoding and putting run in a few threads, so memory holds the chunk,
-its sorted copy and as many encoded files as there are threads.
+becomes one file. Encoding and putting run in a few threads, so memory holds the chunk
+and, of each thread, one part of it and its encoded file.
 """
 
 from __future__ import annotations
@@ -23,7 +23,8 @@ from archiver.datafile import Encoding
 from archiver.ledger.entry import DataFile, digest_of
 from archiver.store.base import Store
 
-THREADS: Final = 6
+THREADS: Final = 4
+LARGEST_PART_BYTES: Final = 96 << 20  # in memory; THREADS of them are encoded at a time
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = date(1970, 1, 1)
 
@@ -56,19 +57,24 @@ class Writer:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def write(self, rows: pa.Table, dataset: str) -> list[Written]:
-        """Write `rows` (columns of `SCHEMAS[dataset]`, perhaps more) and return what lies in the store.
+    def write(self, rows: pa.Table, dataset: str, chosen: np.ndarray | None = None) -> list[Written]:
+        """Write rows, all or those with the numbers `chosen`, and return what lies in the store.
+
+        `rows` has the columns of `SCHEMAS[dataset]`, perhaps more, each in one piece.
 
         When this returns, every file is durable. Their order is that of their keys' partitions.
 
         Raises:
             StoreError: A file could not be written. Others may have been; none is reachable.
         """
-        if rows.num_rows == 0:
+        if chosen is None:
+            chosen = np.arange(rows.num_rows)
+        if not len(chosen):
             return []
         rows = rows.select(SCHEMAS[dataset].names)
         jobs = [
-            self._job(dataset, workspace, day, rows, chosen) for workspace, day, chosen in _partitions(rows)
+            self._job(dataset, workspace, day, rows, part)
+            for workspace, day, part in _partitions(rows, chosen)
         ]
         return list(self._pool.map(lambda job: job(), jobs))
 
@@ -97,20 +103,24 @@ class Writer:
         return write_one
 
 
-def _partitions(rows: pa.Table) -> Iterator[tuple[str, date, np.ndarray]]:
-    """Yield workspace, UTC day and row numbers of each partition, by event time, then as they came."""
+def _partitions(rows: pa.Table, chosen: np.ndarray) -> Iterator[tuple[str, date, np.ndarray]]:
+    """Yield workspace, UTC day and row numbers of each partition, by event time, then as they came.
+
+    A partition with very many bytes comes in several pieces.
+    """
     workspaces = rows["workspace_id"].combine_chunks().dictionary_encode()
     if isinstance(workspaces, pa.ChunkedArray):
         workspaces = workspaces.combine_chunks()
-    codes = workspaces.indices.to_numpy(zero_copy_only=False)
-    times = rows["event_time"].cast(pa.int64()).to_numpy()
+    codes = workspaces.indices.to_numpy(zero_copy_only=False)[chosen]
+    times = rows["event_time"].cast(pa.int64()).to_numpy()[chosen]
     days = times // _DAY_US
     order = np.lexsort((times, days, codes))  # stable: equal times stay in the order they were read
-    codes, days = codes[order], days[order]
+    codes, days, numbers = codes[order], days[order], chosen[order]
     cuts = np.flatnonzero((np.diff(codes) != 0) | (np.diff(days) != 0)) + 1
     names = workspaces.dictionary.to_pylist()
+    most = max(1, LARGEST_PART_BYTES * rows.num_rows // max(rows.nbytes, 1))
     starts, ends = [0, *cuts.tolist()], [*cuts.tolist(), len(order)]
     for start, end in zip(starts, ends, strict=True):
-        yield names[codes[start]], _EPOCH + timedelta(days=int(days[start])), order[start:end]
-
-
+        workspace, day = names[codes[start]], _EPOCH + timedelta(days=int(days[start]))
+        for piece in range(start, end, most):
+            yield workspace, day, numbers[piece : min(piece + most, end)]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from archiver.errors import (
 from archiver.store.local import LocalStore
 
 
-def fail_with(number: int, *, only_for: str = "") -> object:
+def fail_with(number: int) -> Callable[..., None]:
     def fail(*arguments: object, **_: object) -> None:
         raise OSError(number, os.strerror(number), str(arguments[0]))
 
@@ -84,7 +85,7 @@ def test_everything_is_durable_before_the_put_returns(
     real = os.fsync
 
     def fsync(handle: int) -> None:
-        synced.append(os.readlink(f"/proc/self/fd/{handle}"))
+        synced.append(str(Path(f"/proc/self/fd/{handle}").readlink()))
         real(handle)
 
     monkeypatch.setattr(os, "fsync", fsync)
@@ -133,6 +134,7 @@ def test_puts_survive_a_collect_that_removes_their_folders_again_and_again(tmp_p
     def collect() -> None:
         while not done.is_set():
             collector.delete(["a/b/never", "a/b/c/never"])
+            time.sleep(0.001)
 
     thread = threading.Thread(target=collect)
     thread.start()

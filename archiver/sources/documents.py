@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+import orjson
+
 from archiver.sources.elements import (
     LONGEST_ELEMENT_BYTES,
     WHITE_SPACE,
@@ -22,6 +24,7 @@ _STRING = rb'"[^"\\]*(?:\\.[^"\\]*){0,100}"'
 _INSIDE = re.compile(rb'(?:[^][{}"]+|' + _STRING + rb"){0,1000}", re.DOTALL)
 _BESIDE = re.compile(rb'(?:[^][{},"]+|' + _STRING + rb"){0,1000}", re.DOTALL)
 _IN_STRING = re.compile(rb'[^"\\]*(?:\\.[^"\\]*){0,1000}', re.DOTALL)
+_NEXT_OBJECT = re.compile(rb"\}[ \t\r\n]*,[ \t\r\n]*\{")
 _SPACES = re.compile(rb"[ \t\r\n]*")
 _COMMAS = re.compile(rb"(?:,[ \t\r\n]*)+")
 _SCALAR_END = re.compile(rb'[ \t\r\n\[\]{},":]')
@@ -83,10 +86,12 @@ class Documents:
         self._mark = b""  # what came before the next element of an array: [ or a comma not yet accounted for
         self._mark_at = 0
         self._part = 0
+        self._tries = 0
         self._elements = Elements([], [])
         self._out: list[Elements | Stretch] = []
 
     def feed(self, portion: bytes) -> list[Elements | Stretch]:
+        self._tries = 20
         self._data = self._data[self._start :] + portion
         self._before += self._start
         self._scan -= self._start
@@ -176,6 +181,29 @@ class Documents:
             self._start, self._mark = end, b""
         else:
             self._state = "value"
+            if first == b"{" and self._tries:
+                self._scan = self._whole_object()
+
+    def _whole_object(self) -> int:
+        """Where the object at `_start` ends if a parser can vouch for it, else `_start`.
+
+        Ten times faster than to look at each string. A text that begins here, is JSON as a
+        whole and has a comma behind it can only be the element.
+        """
+        data, start = self._data, self._start
+        stop = start
+        for _ in range(3):  # an array of objects inside it shows the same signs
+            found = _NEXT_OBJECT.search(data, stop, start + 16_384)
+            if found is None:
+                break
+            stop = found.start() + 1
+            try:
+                orjson.loads(data[start:stop])
+            except orjson.JSONDecodeError:
+                continue
+            return stop
+        self._tries -= 1
+        return start
 
     def _value(self) -> bool:
         """Read on in a value; false if it takes more bytes."""

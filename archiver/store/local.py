@@ -185,7 +185,7 @@ class LocalStore:
 
     def _write(self, path: Path, verb: str, write: Callable[[], None]) -> None:
         """Run `write`, with the folder of `path` there. FileExistsError passes through."""
-        for _ in range(_TRIES_AGAINST_COLLECT):
+        for attempt in range(_TRIES_AGAINST_COLLECT):
             with self._errors(path, verb):
                 try:
                     self._make_folder(path.parent)
@@ -195,6 +195,7 @@ class LocalStore:
                     raise
                 except FileNotFoundError:
                     self._forget(path.parent)
+            time.sleep(0.001 * attempt)
         raise StoreError(
             f"could not {verb} {path}: its folder vanishes",
             hint=f"is {self.location} still mounted, and what else writes there?",

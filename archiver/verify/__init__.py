@@ -1,7 +1,7 @@
 """Is the archive what its ledger says? Told from the bytes in the store alone.
 
-    report = verify(store)
-    report.damages          # empty: intact
+report = verify(store)
+report.damages          # empty: intact
 """
 
 from archiver.verify.report import MEANINGS, Damage, VerifyReport, Word

@@ -89,7 +89,7 @@ class Chain:
         if confirmed is not None and confirmed != self.digests[after]:
             # What stands behind it says that the *next* one was altered; its word is worth nothing.
             return
-        doubt = "" if confirmed is not None else "; nothing confirms the next commit, which may be the altered one"
+        doubt = "" if confirmed is not None else "; nothing confirms the next commit, perhaps it was altered"
         self._blame(sequence, findings, f"{named}, as the next commit names it", found + doubt)
         if confirmed is None:
             self._blame(
@@ -134,9 +134,7 @@ def read_links(store: Store, findings: Findings, threads: int, progress: Progres
         StoreError: The ledger cannot be listed.
     """
     sequences = sorted(
-        number
-        for info in store.list(layout.LEDGER)
-        if (number := layout.sequence_of(info.key)) is not None
+        number for info in store.list(layout.LEDGER) if (number := layout.sequence_of(info.key)) is not None
     )
     with ThreadPoolExecutor(threads) as readers:
         for start in range(0, len(sequences), _AT_ONCE):
@@ -180,9 +178,8 @@ def _read(store: Store, sequence: int, findings: Findings) -> Link | None:
     if not _is_canonical(content):
         problem = f"other bytes of the same meaning ({digest})"
     files, known = _with_lists(store, commit, findings)
-    return Link(
-        sequence, digest, replace(commit, content=replace(commit.content, added=files)), problem, lists_known=known
-    )
+    whole = replace(commit, content=replace(commit.content, added=files))
+    return Link(sequence, digest, whole, problem, lists_known=known)
 
 
 def _is_canonical(content: bytes) -> bool:
@@ -249,17 +246,15 @@ def is_data_key(key: str) -> bool:
 def _shape_problem(commit: Commit) -> str:
     """Return which member is not of its type: `decode` leaves that open."""
     said = commit.content
-    numbers = [commit.sequence, commit.oldest_readable, *(getattr(said.counts, one.name) for one in fields(Counts))]
+    numbers = [commit.sequence, commit.oldest_readable]
+    numbers += [getattr(said.counts, one.name) for one in fields(Counts)]
     numbers += [number for pair in said.moved for number in pair]
     texts = [commit.previous, said.batch, said.attempt, *said.removed, *said.fenced]
     if not all(map(_is_count, numbers)):
         return "a number that is none"
-    if not all(isinstance(text, str) for text in texts) or not isinstance(said.source, dict):
+    trees = [said.source, said.archive or {}, *said.inputs]
+    if not all(isinstance(text, str) for text in texts) or not all(isinstance(tree, dict) for tree in trees):
         return "a member of another type"
-    if said.archive is not None and not isinstance(said.archive, dict):
-        return "a member of another type"
-    if not all(isinstance(one, dict) for one in said.inputs):
-        return "inputs that are none"
     listed = (*said.lists, *said.quarantined)
     for one in listed:
         if not isinstance(one.key, str) or not isinstance(one.digest, str):

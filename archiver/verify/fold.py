@@ -82,7 +82,9 @@ class State:
             self.complete = False
         removed = self._remove(said, key, link.sequence, findings)
         self._add(commit, key, findings)
-        _check_counts(said, key, removed, link.lists_known, findings)
+        _check_counts(said, key, findings)
+        if link.lists_known:
+            _check_rows(said, key, removed if self.complete else None, findings)
         self._move(said, key, link.sequence, findings)
         self.attempts.add(origin)
         self.fenced.update(said.fenced)
@@ -104,7 +106,8 @@ class State:
         if not self.oldest_readable <= commit.oldest_readable <= commit.sequence:
             expected = f"oldest_readable from {self.oldest_readable} to {commit.sequence}"
             findings.damage("altered", key, expected, str(commit.oldest_readable))
-        if (commit.sequence == 0) != (said.operation == "init") or (said.archive is None) != (commit.sequence > 0):
+        first = commit.sequence == 0
+        if first != (said.operation == "init") or first != (said.archive is not None):
             findings.damage("altered", key, "`init` at the first commit, and only there", said.operation)
         if said.attempt in self.fenced:
             expected = "no commit of an attempt that was declared dead"
@@ -122,7 +125,8 @@ class State:
         name = str(said.source.get("name"))
         known, before = self.cursors.get(name), said.source.get("before")
         if self.complete and known != before:
-            findings.damage("altered", key, f"the cursor of {name} before to be {known!r:.100}", f"{before!r:.100}")
+            expected = f"the cursor of {name} before to be {known!r:.100}"
+            findings.damage("altered", key, expected, f"{before!r:.100}")
         self.cursors[name] = after
 
     def _remove(self, said: Content, key: str, sequence: int, findings: Findings) -> Counter[str]:
@@ -158,11 +162,11 @@ class State:
 
     def _move(self, said: Content, key: str, sequence: int, findings: Findings) -> None:
         for name in said.moved:
-            earlier = self.moved.setdefault(name, sequence)
-            if earlier != sequence or said.moved.count(name) > 1:
-                entry = f"{name[0]}:{name[1]}"
-                found = f"commit {earlier} moved it too" if earlier != sequence else "it is moved twice"
-                findings.damage("duplicated", key, f"quarantined entry {entry} to be moved once", found)
+            if name in self.moved:
+                found = f"it is moved twice, by commits {self.moved[name]} and {sequence}"
+                expected = f"quarantined entry {name[0]}:{name[1]} to be moved once"
+                findings.damage("duplicated", key, expected, found)
+            self.moved[name] = sequence
 
 
 def _listed(said: Content) -> Iterable[tuple[ListedObject, str]]:
@@ -170,40 +174,35 @@ def _listed(said: Content) -> Iterable[tuple[ListedObject, str]]:
     yield from ((one, layout.QUARANTINE) for one in said.quarantined)
 
 
-def _check_counts(
-    said: Content, key: str, removed: Counter[str], lists_known: bool, findings: Findings
-) -> None:
+def _check_counts(said: Content, key: str, findings: Findings) -> None:
+    """Hold a commit's counts against each other and against the objects that it names."""
     counts = said.counts
-
-    def expect(what: str, expected: int, found: int) -> None:
-        if expected != found:
-            findings.damage("miscounted", key, f"{what} {expected}", str(found))
-
     total = counts.archived + counts.supplements + counts.duplicates + counts.quarantined
-    expect("read = archived + supplements + duplicates + quarantined =", total, counts.read)
+    _expect("read = archived + supplements + duplicates + quarantined =", total, counts.read, key, findings)
     if said.operation == "requeue":
-        expect("read = entries moved =", len(said.moved), counts.read)
+        _expect("read = entries moved =", len(said.moved), counts.read, key, findings)
     elif said.operation != "append":
-        expect("read (nothing is read) =", 0, counts.read)
-    expect("quarantined = entries of its files =", sum(one.entries for one in said.quarantined), counts.quarantined)
-    if not lists_known:
-        return
-    expect("files in its lists =", sum(one.entries for one in said.lists) or len(said.added), len(said.added))
+        _expect("read, by an operation that reads nothing,", 0, counts.read, key, findings)
+    entries = sum(one.entries for one in said.quarantined)
+    _expect("quarantined = entries of its quarantine files =", entries, counts.quarantined, key, findings)
+
+
+def _check_rows(said: Content, key: str, removed: Counter[str] | None, findings: Findings) -> None:
+    """Hold a commit's counts against the rows of the files that it adds and, if known, removes."""
     rows: Counter[str] = Counter()
     for file in said.added:
-        partition = layout.partition_of(file.key) if not _is_odd(file.key) else None
-        rows[partition.dataset if partition else "?"] += file.rows
+        rows[file.key.partition("/")[0]] += file.rows
     if said.operation in _TAKES_IN:
-        expect("archived = rows of events and alerts =", rows["events"] + rows["alerts"], counts.archived)
-        expect("supplements = rows of supplements =", rows["supplements"], counts.supplements)
-    elif said.operation == "compact":
+        archived = rows["events"] + rows["alerts"]
+        _expect("archived = rows of events and alerts =", archived, said.counts.archived, key, findings)
+        supplements = rows["supplements"]
+        _expect("supplements = rows of supplements =", supplements, said.counts.supplements, key, findings)
+    elif said.operation == "compact" and removed is not None:
         for dataset in sorted(rows.keys() | removed.keys()):
-            expect(f"rows of {dataset}, the same before and after =", removed[dataset], rows[dataset])
+            what = f"rows of {dataset}, the same before and after,"
+            _expect(what, removed[dataset], rows[dataset], key, findings)
 
 
-def _is_odd(key: str) -> bool:
-    try:
-        layout.partition_of(key)
-    except ValueError:
-        return True
-    return False
+def _expect(what: str, expected: int, found: int, key: str, findings: Findings) -> None:
+    if expected != found:
+        findings.damage("miscounted", key, f"{what} {expected}", str(found))

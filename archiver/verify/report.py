@@ -108,7 +108,8 @@ class VerifyReport:
         if self.damage_count:
             told = "; ".join(f"{word} {self.words[word]}" for word in WORDS if self.words[word])
             raise IntegrityError(
-                f"{self.location}: expected an intact archive, found damage ({told}); first: {self.damages[0]}",
+                f"{self.location}: expected an intact archive, found damage ({told}); "
+                f"first: {self.damages[0]}",
                 hint="change nothing; compare with a copy, and restore the objects named above from it",
             )
         if self.unreadable:

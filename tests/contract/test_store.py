@@ -15,6 +15,7 @@ from pyarrow import dataset
 
 from archiver.errors import ObjectNotFoundError, PreconditionFailedError, StoreError
 from archiver.store.base import Store
+from archiver.store.local import LocalStore
 from archiver.store.probe import race_creates
 
 ODD_KEYS = [
@@ -156,7 +157,7 @@ def test_an_archive_that_is_not_there_lists_nothing(store: Store) -> None:
 
 
 def test_keys_are_listed_in_the_byte_order_of_the_whole_key(store: Store) -> None:
-    keys = ["a.b", "a/b", "a/b.c/d", "a/b/c"[:3] + "-x", "a0", "a-", "B", "é", "z", "\U0001f600", "￿", "a/b!"]
+    keys = ["a.b", "a/b", "a/b.c/d", "a/b-x", "a0", "a-", "B", "é", "z", "\U0001f600", "￿", "a/b!"]
     with ThreadPoolExecutor(4) as threads:
         list(threads.map(lambda key: store.put(key, b"1"), keys))
     assert keys_of(store) == sorted(keys, key=str.encode)
@@ -183,14 +184,15 @@ def test_start_after_yields_only_what_lies_behind(store: Store) -> None:
     assert keys_of(store, "b/", start_after="a/2") == ["b/1", "b/2"]
 
 
-def test_more_than_a_thousand_objects_are_listed_and_deleted(store: Store) -> None:
-    expected = [f"n/{number:05d}" for number in range(1203)]
+def test_more_objects_than_fit_on_a_page_are_listed_and_deleted(store: Store) -> None:
+    count = 1203 if store.local_path("n") is None else 203  # a page of S3's is a thousand
+    expected = [f"n/{number:05d}" for number in range(count)]
     with ThreadPoolExecutor(8) as threads:
         list(threads.map(lambda key: store.put(key, b"1"), expected))
     assert keys_of(store) == expected
-    assert keys_of(store, start_after="n/00999") == expected[1000:]
-    store.delete(key for key in expected if key != "n/00500")
-    assert keys_of(store) == ["n/00500"]
+    assert keys_of(store, start_after="n/00199") == expected[200:]
+    store.delete(key for key in expected if key != "n/00150")
+    assert keys_of(store) == ["n/00150"]
 
 
 def test_what_is_deleted_is_gone_and_a_missing_key_is_no_error(store: Store) -> None:
@@ -246,8 +248,6 @@ def assert_refused(store: Store, key: str) -> None:
 def test_a_local_listing_is_that_of_a_flat_store(
     tmp_path_factory: pytest.TempPathFactory, keys: set[str], prefix: str, behind: str
 ) -> None:
-    from archiver.store.local import LocalStore  # noqa: PLC0415
-
     store, there = LocalStore(tmp_path_factory.mktemp("flat")), []
     for key in sorted(keys):
         try:

@@ -57,8 +57,21 @@ values = st.recursive(
 instants = st.sampled_from(INSTANTS) | st.datetimes().map(lambda moment: moment.isoformat() + "Z")
 objects = st.dictionaries(names, values, max_size=3)
 texts = st.none() | strings
-good_instants = st.sampled_from(INSTANTS[:8])
-hashes = st.sampled_from([None, "a" * 64, "A1" * 32, "a" * 64 + "\n", "g" * 64, "a" * 63 + "\u0661", "a" * 63])
+good_instants = st.sampled_from([*INSTANTS[:10], "0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"])
+
+
+def mostly(good: st.SearchStrategy[Any], odd: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    # Not the first or last of the range, which are drawn more often.
+    return st.integers(0, 20).flatmap(lambda number: odd if number == 7 else good)
+
+
+rare_instants = mostly(good_instants, instants)
+identities = mostly(strings.filter(bool), strings)
+versions = mostly(st.none() | st.sampled_from(NUMBERS[:9]).map(Digits), numbers)
+hashes = mostly(
+    st.sampled_from([None, "a" * 64, "A1" * 32]),
+    st.sampled_from(["a" * 64 + "\n", "g" * 64, "a" * 63 + "\u0661", "a" * 63]),
+)
 targets = st.lists(
     st.fixed_dictionaries({"type": strings}, optional={"id": texts, "metadata": st.none() | objects}), max_size=2
 )
@@ -67,37 +80,37 @@ targets = st.lists(
 @st.composite
 def events(draw: st.DrawFn) -> dict[str, Any]:
     """Events of both shapes and alerts: most are valid but for one oddity or two."""
-    workspace = draw(st.sampled_from(["ws_1", "ws_2", "../x", "Łódź", "0012"]) | strings)
+    workspace = draw(st.sampled_from(["ws_1", "ws_2", "../x", "Łódź", "0012"]) | identities)
     top = draw(objects)
     if draw(st.integers(0, 5)) == 0:
-        alert = {"event_type": "alert.triggered", "alert_id": draw(strings), "workspace_id": workspace}
-        alert |= {"triggered_at": draw(instants)}
+        alert = {"event_type": "alert.triggered", "alert_id": draw(identities), "workspace_id": workspace}
+        alert |= {"triggered_at": draw(rare_instants)}
         alert |= draw(st.fixed_dictionaries({}, optional={"reason": texts, "event": st.none() | objects}))
         return _shuffled(draw, top | alert)
     optional = {
         "actor_type": texts, "action_category": texts, "targets": st.none() | targets, "metadata": st.none() | objects,
-        "tenant_id": texts, "session_id": texts, "version": st.none() | numbers, "ip_address": texts,
-        "ip_country": texts, "occurred_at": st.none() | instants, "created_at": st.none() | good_instants,
+        "tenant_id": texts, "session_id": texts, "version": versions, "ip_address": texts,
+        "ip_country": texts, "occurred_at": st.none() | rare_instants, "created_at": st.none() | good_instants,
     }  # fmt: skip
-    inner = draw(objects) | {"id": draw(strings), "action": draw(strings)}
+    inner = draw(objects) | {"id": draw(identities), "action": draw(strings)}
     inner |= draw(st.fixed_dictionaries({}, optional=optional))
     if draw(st.booleans()):
         inner.pop("actor_id", None)
         person = st.fixed_dictionaries({"id": strings}, optional={"name": texts, "type": texts, "email": values})
         inner["actor"] = draw(objects) | draw(person)
         thing = st.fixed_dictionaries({}, optional={"id": texts, "name": texts, "type": texts, "owner": values})
-        inner["resource"] = draw(st.none() | thing | strings)
+        inner["resource"] = draw(mostly(st.none() | thing, strings))
         proof = st.fixed_dictionaries({}, optional={"event_hash": hashes, "previous_event_hash": hashes, "x": values})
         inner["integrity"] = draw(st.none() | proof)
     else:
         inner["actor_id"] = draw(strings)
         flat = {"resource": texts, "resource_id": texts, "event_hash": hashes, "actor": objects}
+        for name, good in (("actor_name", texts), *flat.items()):
+            if name in inner and draw(st.integers(0, 9)):
+                inner[name] = draw(good)
         inner |= draw(st.fixed_dictionaries({}, optional=flat))
-        for name in ("actor_name", "resource_name"):
-            if name in inner and draw(st.integers(0, 4)):
-                inner[name] = draw(texts)
     envelope = {"event_type": "event.created", "data": _shuffled(draw, inner), "workspace_id": workspace}
-    return _shuffled(draw, top | envelope | {"timestamp": draw(instants)})
+    return _shuffled(draw, top | envelope | {"timestamp": draw(rare_instants)})
 
 
 def _shuffled(draw: st.DrawFn, tree: dict[str, Any]) -> dict[str, Any]:

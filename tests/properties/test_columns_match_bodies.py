@@ -18,7 +18,7 @@ import archiver
 import pytest
 from archiver import columns
 from archiver.validate import Rules, Validator
-from event_bodies import STYLES, block_of, events, write
+from tests.properties.event_bodies import STYLES, block_of, events, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import lru_cache
 
 from .rules import Rule
 from .state import (
     NO_FAULTS,
+    Entry,
     Job,
     Ledger,
     Process,
     State,
     archived,
+    committed,
     cursor,
     ever_archived,
     live,
@@ -52,41 +54,38 @@ def _damage_of_ledger(ledger: Ledger) -> str | None:
 
 
 def _damages_of_ledger(ledger: Ledger) -> Iterator[str]:
-    if _repeats(archived(ledger)):
-        yield "an identity is archived twice"
-    if _repeats([(each.batch, each.deliveries) for each in ledger if each.operation == "append"]):
-        yield "a batch is committed twice"
-    if _repeats([delivery for each in ledger for delivery in each.deliveries]):
-        yield "a delivery is counted by two commits"
-    if _repeats([moved for each in ledger for moved in each.moved]):
-        yield "a quarantined entry is counted as moved twice"
+    appends = [(each.batch, each.deliveries) for each in ledger if each.operation == "append"]
+    once = {
+        "an identity is archived twice": archived(ledger),
+        "a batch is committed twice": appends,
+        "a delivery is counted by two commits": [name for each in ledger for name in each.deliveries],
+        "a quarantined entry is counted as moved twice": [name for each in ledger for name in each.moved],
+    }
+    yield from (kind for kind, values in once.items() if len({*values}) != len(values))
     told: dict[str, int] = {}
     for row, member in (each for e in ledger for each in e.supplements):
         if told.setdefault(row, member) != member:
             yield "two contradicting supplements are merged in silence"
-    attempts = {each.attempt: n for n, each in enumerate(ledger)}
-    for n, each in enumerate(ledger):
-        before = ledger[:n]
-        if not {*each.duplicates} <= ever_archived(before):
-            yield "a row is counted as duplicate of something never archived"
-        if each.cursor and each.cursor[0] != cursor(before):
-            yield "the cursor jumps: `before` is not the last `after`"
-        if each.operation == "expire" and any(e.holds for e in before):
-            yield "rows are expired under a legal hold"
-        if any(key not in live(before) for key in each.removed):
-            yield "a commit removes a file that is not live"
-        if each.operation == "compact":
-            removed = [row for key in each.removed for row in live(before).get(key, ())]
-            if sorted(each.rows()) != sorted(removed):
-                yield "a compaction changes the rows"
-        if any(attempts.get(fence, n) < n for fence in each.fences):
-            yield "a fence declares a committed attempt dead"
-        if oldest_readable(ledger[: n + 1]) < oldest_readable(before):
-            yield "`oldest_readable` falls below snapshots whose files were deleted"
+    for number, each in enumerate(ledger):
+        yield from _damages_of_entry(ledger[:number], each)
 
 
-def _repeats(values: Sequence[object]) -> bool:
-    return len({*values}) != len(values)
+def _damages_of_entry(before: Ledger, each: Entry) -> Iterator[str]:
+    if not {*each.duplicates} <= ever_archived(before):
+        yield "a row is counted as duplicate of something never archived"
+    if each.cursor and each.cursor[0] != cursor(before):
+        yield "the cursor jumps: `before` is not the last `after`"
+    if each.operation == "expire" and any(e.holds for e in before):
+        yield "rows are expired under a legal hold"
+    if any(key not in live(before) for key in each.removed):
+        yield "a commit removes a file that is not live"
+    removed = [row for key in each.removed for row in live(before).get(key, ())]
+    if each.operation == "compact" and sorted(each.rows()) != sorted(removed):
+        yield "a compaction changes the rows"
+    if committed(before) & {*each.fences}:
+        yield "a fence declares a committed attempt dead"
+    if oldest_readable((*before, each)) < oldest_readable(before):
+        yield "`oldest_readable` falls below snapshots whose files were deleted"
 
 
 def is_quiet(state: State) -> bool:

@@ -33,7 +33,7 @@ class Rule(Enum):
     REMOVED_IS_LIVE = ("3 validate", "a file that we remove is not live: plan again")
     HOLD_CHECK = ("3 validate", "a hold covers a row that we expire: plan again")
     REQUEUE_CHECK = ("3 validate", "an entry that we requeue was moved: plan again")
-    NEW_ATTEMPT_ON_IDENTITY = ("3 validate", "a commit after `seen` added an identity that we add: new attempt")
+    NEW_ATTEMPT_ON_IDENTITY = ("3 validate", "a commit after `seen` added an identity of ours: new attempt")
     SUPPLEMENT_IS_IDENTITY = ("3 validate", "... added or supplemented: new attempt")
 
     AIM_BEHIND_VALIDATED = ("4 commit", "commit at exactly (last commit validated) + 1")
@@ -67,7 +67,7 @@ class Rule(Enum):
 EVERY_RULE = frozenset(Rule)
 
 NOT_MODELLED = {
-    "the client's own retries off": "a repeat below us looks like a reply that was lost; that is in the model",
+    "the client's own retries off": "a repeat below us looks like a lost reply, which is in the model",
     "--grace, a quarter of it for an attempt": "courtesy: in the model `collect` comes at every moment",
     "digests of lists in the commit": "objects are compared with their whole content",
 }

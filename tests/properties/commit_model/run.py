@@ -1,4 +1,4 @@
-"""A run: freeze, identify, write, validate, commit, acknowledge; each arrow a step that others may come between.
+"""A run: freeze, identify, write, validate, commit, acknowledge; others may come between any two steps.
 
 Appends, compactions, expiries, holds and requeues are runs; they differ in what they plan.
 """

@@ -16,7 +16,7 @@ class Scenario:
         processes: Everybody, in any state of readiness.
         faults: What may go wrong.
         ledger: What is committed already; all objects that it ever added lie there.
-        is_long: Whether the search takes more than a second.
+        is_long: Whether the search takes more than a few seconds.
     """
 
     tells: str
@@ -57,21 +57,16 @@ def _adopter(name: str, owner: Process, *, of_the_living: bool = False, found_si
 
 
 def _archived(number: int, rows: str) -> Entry:
-    key = Key("events", f"old{number}", f"old{number}")
-    return entry(operation="append", batch=f"old{number}", attempt=f"old{number}", added=((key, tuple(rows)),))
+    name = f"old{number}"
+    added = ((Key("events", name, name), tuple(rows)),)
+    return entry(operation="append", batch=name, attempt=name, added=added)
 
 
 def _compacted(number: int, *olds: Entry) -> Entry:
-    key = Key("events", f"old{number}", f"old{number}")
-    rows = tuple(row for each in olds for row in each.rows())
+    name = f"old{number}"
+    added = ((Key("events", name, name), tuple(row for each in olds for row in each.rows())),)
     removed = tuple(key for each in olds for key, _ in each.added)
-    return entry(
-        operation="compact",
-        batch=f"old{number}",
-        attempt=f"old{number}",
-        added=((key, rows),),
-        removed=removed,
-    )
+    return entry(operation="compact", batch=name, attempt=name, added=added, removed=removed)
 
 
 _A, _B = _append("A", "d1", "xy"), _append("B", "d2", "xz")
@@ -116,7 +111,6 @@ SCENARIOS = {
         "two batches share an identity; one is adopted while its owner lives",
         (_A1, _B1, _adopter("R", _A1, of_the_living=True)),
         _faults(deaths="A", lost="A"),
-        is_long=True,
     ),
     "one delivery, two runs": Scenario(
         "two runs want the same delivery; one claims it",
@@ -188,7 +182,6 @@ SCENARIOS = {
         (_C, _D, _READER, _G),
         _faults(deaths="C", lost="C"),
         (_P, _Q),
-        is_long=True,
     ),
     "cursor, two hosts": Scenario(
         "two hosts read one cursor source", (_cursor("A", 2), _cursor("B", 3)), _faults(deaths="A", lost="A")
@@ -205,6 +198,12 @@ SCENARIOS = {
         "two sources supplement one event, and contradict each other",
         (_supplement("A", "d1", 1), _supplement("B", "d2", 2)),
         _faults(deaths="A", lost="A"),
+        (_P,),
+    ),
+    "expiry, supplement": Scenario(
+        "an event expires and is delivered again, while another run supplements it",
+        (_X, _append("A", "d1", "p"), _supplement("B", "d2", 2)),
+        _faults(deaths="A"),
         (_P,),
     ),
     "requeue": Scenario(

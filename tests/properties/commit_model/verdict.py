@@ -46,9 +46,11 @@ def _state_differs(ledger: Ledger, run: Process, mine: Entry, rules: frozenset[R
 
 
 def _adds_an_identity_of(mine: Entry, other: Entry, rules: frozenset[Rule]) -> bool:
-    if Rule.NEW_ATTEMPT_ON_IDENTITY not in rules:
-        return False
-    if {*mine.rows()} & {*other.rows()} and mine.operation == "append":
-        return True
-    supplemented = {row for row, _ in other.supplements}
-    return Rule.SUPPLEMENT_IS_IDENTITY in rules and any(row in supplemented for row, _ in mine.supplements)
+    return Rule.NEW_ATTEMPT_ON_IDENTITY in rules and bool(_touched(mine, rules) & _touched(other, rules))
+
+
+def _touched(one: Entry, rules: frozenset[Rule]) -> set[str]:
+    if one.operation == "compact":
+        return set()  # the same rows in other files: no identity is new
+    supplemented = {row for row, _ in one.supplements} if Rule.SUPPLEMENT_IS_IDENTITY in rules else set()
+    return {*one.rows()} | supplemented
