@@ -128,4 +128,3 @@ def _refuse_remains(store: Store) -> None:
             f"{store.location}: {remains.key} is here, but {layout.commit(0)} is not",
             hint="this was an archive and has lost its beginning: restore it from a copy, do not start anew",
         )
-

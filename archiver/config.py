@@ -89,9 +89,7 @@ def read_settings(path: Path) -> Settings:
         spools=tuple(str(_resolved(str(folder), path.parent)) for folder in spool.get("folders", [])),
         settle_seconds=float(spool.get("settle_seconds", 60.0)),
         done=spool.get("done", "delete"),
-        schemas={
-            dataset: str(path.parent / schema) for dataset, schema in tree.get("schemas", {}).items()
-        },
+        schemas={dataset: str(path.parent / schema) for dataset, schema in tree.get("schemas", {}).items()},
         streams={
             name: tuple(members.get("workspaces", ())) for name, members in tree.get("streams", {}).items()
         },

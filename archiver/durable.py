@@ -38,7 +38,7 @@ def _write_temporary(folder: Path, content: bytes) -> Path:
     temporary = folder / f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}"
     handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
     try:
-        with open(handle, "wb") as file:
+        with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -66,7 +66,7 @@ def replace(path: Path, content: bytes) -> None:
     """Write `path`, whole or not at all, over whatever is there."""
     temporary = _write_temporary(path.parent, content)
     try:
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

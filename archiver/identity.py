@@ -67,7 +67,9 @@ class _Identity:
 
     def base_of(self, event_us: int, window_us: int) -> _Twin | None:
         """Return the nearest row, supplements apart, within the window; the earlier of two."""
-        near = [twin for twin in self.twins if not twin.supplement and abs(twin.event_us - event_us) <= window_us]
+        near = [
+            twin for twin in self.twins if not twin.supplement and abs(twin.event_us - event_us) <= window_us
+        ]
         return min(near, key=lambda twin: (abs(twin.event_us - event_us), twin.event_us), default=None)
 
     def tree(self, base: _Twin, window_us: int) -> dict[str, object]:
@@ -229,7 +231,9 @@ class Identities:
                 case "conflict":
                     verdicts[index] = CONFLICT
                     differs = "; ".join(compare.difference(before, tree))
-                    conflicts.append(_conflict(row, dataset, f"contradicts the event in {base.where}: {differs}"))
+                    conflicts.append(
+                        _conflict(row, dataset, f"contradicts the event in {base.where}: {differs}")
+                    )
         return conflicts
 
     def collides(self, commits: Collection[Commit], ours: Mapping[str, DataFile]) -> bool:

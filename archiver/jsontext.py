@@ -129,7 +129,7 @@ def exact_int64(number: str) -> int | None:
     try:
         value = Decimal(number)
     except InvalidOperation:  # an exponent beyond Decimal's
-        return None
+        return None if re.match(r"[-0.]*[1-9]", number) else 0
     if value.is_zero():
         return 0
     # Looked at before any conversion: 1e999999999 as an integer would fill the memory.

@@ -72,9 +72,7 @@ def escape(value: str) -> str:
 
 def unescape(segment: str) -> str:
     """Reverse `escape`."""
-    return re.sub(
-        rb"%([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), segment.encode()
-    ).decode()
+    return re.sub(rb"%([0-9A-F]{2})", lambda found: bytes([int(found[1], 16)]), segment.encode()).decode()
 
 
 def data_file(

@@ -104,27 +104,48 @@ def run(
     progress = progress or Silent()
     started = time.monotonic()
     with Judges(rules, workers=default_workers() if workers is None else workers) as judges:
-        for batch in source.batches(lambda: archive.ledger.refresh().sequence):
-            progress.start(f"archiving {source.name}", sum(one.bytes for one in batch.inputs))
-            try:
-                archive_batch(archive, batch, source.name, judges, progress, report, chunk_bytes=chunk_bytes)
-            except InputChangedError as error:
-                log.warning("%s", error.message)
-                report.put_back += 1
-                batch.put_back()
-            except SourceError as error:
-                log.error("%s", error.message)  # noqa: TRY400 - the message says it all
-                report.problems.append(error.message)
-                batch.release()
-            except BaseException:
-                batch.release()
-                raise
-            finally:
-                progress.finish()
+        try:
+            for batch in source.batches(lambda: archive.ledger.refresh().sequence):
+                progress.start(f"archiving {source.name}", sum(one.bytes for one in batch.inputs))
+                try:
+                    _archive_or_leave(archive, batch, source.name, judges, progress, report, chunk_bytes)
+                finally:
+                    progress.finish()
+        except SourceError as error:
+            _note(report, error)
     head = archive.ledger.snapshot
     report.head, report.head_digest = head.sequence, head.digest
     report.seconds += time.monotonic() - started
     return report
+
+
+def _archive_or_leave(
+    archive: Archive,
+    batch: Batch,
+    source: str,
+    judges: Judges,
+    progress: Progress,
+    report: RunReport,
+    chunk_bytes: int,
+) -> None:
+    """Archive a batch, or leave it to the next run; a batch that cannot be read stops no other."""
+    try:
+        archive_batch(archive, batch, source, judges, progress, report, chunk_bytes=chunk_bytes)
+    except InputChangedError as error:
+        log.warning("%s", error.message)
+        report.put_back += 1
+        batch.put_back()
+    except SourceError as error:
+        _note(report, error)
+        batch.release()
+    except BaseException:
+        batch.release()
+        raise
+
+
+def _note(report: RunReport, error: SourceError) -> None:
+    log.error("%s", error.message)
+    report.problems.append(error.message)
 
 
 def archive_batch(
@@ -152,18 +173,23 @@ def archive_batch(
             operation="append",
             source={"name": source},
             inputs=tuple(
-                {"name": one.name, "digest": one.digest, "bytes": one.bytes, "elements": result.elements.get(n, 0)}
+                {
+                    "name": one.name,
+                    "digest": one.digest,
+                    "bytes": one.bytes,
+                    "elements": result.elements.get(n, 0),
+                }
                 for n, one in enumerate(batch.inputs)
             ),
         )
         match protocol.commit(archive.ledger, content, seen=attempt.seen, collides=attempt.collides):
             case protocol.Committed(commit):
-                batch.acknowledge()
                 _add_up(report, result, commit.sequence, total)
                 log.info(
                     "committed",
                     extra={"commit": commit.sequence, "digest": commit.digest, **result.counts.to_json()},
                 )
+                batch.acknowledge()
                 return
             case protocol.AlreadyCommitted():
                 continue  # the top of the loop acknowledges it

@@ -156,9 +156,7 @@ def _move(
         attempt = Attempt(archive, batch, source=source, inputs=[f.key for f in files], from_quarantine=True)
         result = attempt.work(judges.judge(_blocks(picked), total_bytes=0), Silent())
         stayed = {one.ordinal for one in result.refused}
-        moved = tuple(
-            (one.commit, one.rejection.ordinal) for n, one in enumerate(picked) if n not in stayed
-        )
+        moved = tuple((one.commit, one.rejection.ordinal) for n, one in enumerate(picked) if n not in stayed)
         if moved:
             content = attempt.content(
                 operation="requeue",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from archiver import clock
@@ -95,10 +95,15 @@ def status(archive: Archive, sources: Sequence[SpoolSource] = ()) -> Status:
         datasets=dict(datasets),
         workspaces={name: dict(volumes) for name, volumes in workspaces.items()},
         counts=head.totals.to_json(),
-        spools=[
-            {"folder": str(source.folder), **source.backlog().to_json()} for source in sources
-        ],
+        spools=[_spool(source) for source in sources],
     )
+
+
+def _spool(source: SpoolSource) -> dict[str, Any]:
+    told = asdict(source.backlog())
+    oldest = told["oldest_at"]
+    told["oldest_at"] = None if oldest is None else clock.to_text(oldest)
+    return {"folder": str(source.folder), **told}
 
 
 def _last_append(archive: Archive) -> dict[str, Any] | None:

@@ -82,7 +82,18 @@ def aws_environment() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def s3_server(aws_environment: None) -> Iterator[S3Server]:
+def boto(aws_environment: None) -> Iterator[None]:
+    """boto3 reads its megabytes of service descriptions once, and not for each store anew."""
+    from botocore import loaders  # noqa: PLC0415  (slow to import)
+
+    loader = loaders.create_loader()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.create_loader", lambda *_: loader)
+        yield
+
+
+@pytest.fixture(scope="session")
+def s3_server(boto: None) -> Iterator[S3Server]:
     """A real S3 server: the one that ARCHIVER_TEST_S3_* names, or a Ceph of our own."""
     endpoint = os.environ.get("ARCHIVER_TEST_S3_ENDPOINT")
     if endpoint:
@@ -101,7 +112,7 @@ def s3_server(aws_environment: None) -> Iterator[S3Server]:
 
 
 @pytest.fixture(scope="session")
-def moto(aws_environment: None) -> Iterator[S3Server]:
+def moto(boto: None) -> Iterator[S3Server]:
     """The moto server: an extra store, never the only one."""
     with moto_server() as endpoint:
         yield S3Server(endpoint, ACCESS_KEY, SECRET_KEY, "moto")
@@ -136,10 +147,13 @@ def _make_bucket(server: S3Server) -> None:
 def s3_bucket(s3_server: S3Server) -> Iterator[S3Place]:
     """A fresh prefix in a bucket of the real S3 server; emptied afterwards where it is not our own."""
     place = _place(s3_server)
+    if s3_server.kind != "external":
+        yield place
+        return
+    store = place.store()
+    assert list(store.list()) == []  # and it keeps the credentials, whatever a test does to the environment
     yield place
-    if s3_server.kind == "external":
-        store = place.store()
-        store.delete([one.key for one in store.list()])
+    store.delete([one.key for one in store.list()])
 
 
 @pytest.fixture

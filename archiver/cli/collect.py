@@ -13,7 +13,7 @@ from archiver.cli.text import bytes_text, plural
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
-class Duration(click.ParamType):
+class Duration(click.ParamType[timedelta]):
     """A time span such as `90s`, `30m`, `24h`, `7d`."""
 
     name = "duration"

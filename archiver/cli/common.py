@@ -117,10 +117,19 @@ def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         [
             _option("--archive", "-a", metavar="LOCATION", help="A folder, or s3://bucket/prefix."),
-            _option("--config", "-c", metavar="FILE", help=f"Configuration; default: ./{FILE_NAME} if it is there."),
+            _option(
+                "--config",
+                "-c",
+                metavar="FILE",
+                help=f"Configuration; default: ./{FILE_NAME} if it is there.",
+            ),
             _option("--endpoint-url", metavar="URL", help="An S3-compatible server other than AWS."),
             _option("--region", metavar="NAME", help="The bucket's region."),
-            _option("--addressing-style", type=click.Choice(["auto", "path", "virtual"]), help="Of the bucket's URL."),
+            _option(
+                "--addressing-style",
+                type=click.Choice(["auto", "path", "virtual"]),
+                help="Of the bucket's URL.",
+            ),
             _option("--json", "as_json", is_flag=True, help="Print one JSON document."),
             _option("--quiet", "-q", is_flag=True, help="No progress."),
             _option("--verbose", "-v", is_flag=True, help="Say more on stderr."),
@@ -247,6 +256,8 @@ def fail(error: ArchiverError, *, as_json: bool) -> int:
 def printable(text: str) -> str:
     """Show control characters instead of sending them to the terminal; text of events is data."""
     return "".join(
-        char if char == "\n" or (char.isprintable() and not 0xD800 <= ord(char) <= 0xDFFF) else f"\\x{ord(char):02x}"
+        char
+        if char == "\n" or (char.isprintable() and not 0xD800 <= ord(char) <= 0xDFFF)
+        else f"\\x{ord(char):02x}"
         for char in text
     )

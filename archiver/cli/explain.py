@@ -24,7 +24,9 @@ def explain_command(context: Context, event_id: str, workspace: str | None) -> N
         )
     lines = []
     for place in places:
-        lines.append(f"{place.what}" + (f" ({place.reason}: {printable(place.detail or '')})" if place.reason else ""))
+        lines.append(
+            f"{place.what}" + (f" ({place.reason}: {printable(place.detail or '')})" if place.reason else "")
+        )
         told = {
             "workspace": place.workspace,
             "dataset": place.dataset,

@@ -16,7 +16,9 @@ from archiver.config import FILE_NAME, TEMPLATE
 @click.command("init", epilog=EXIT_CODES)
 @archive_options
 @write_options
-@click.option("--spool", "spools", multiple=True, envvar="ARCHIVER_SPOOL", metavar="DIR", help="Written into the file.")
+@click.option(
+    "--spool", "spools", multiple=True, envvar="ARCHIVER_SPOOL", metavar="DIR", help="Written into the file."
+)
 @click.option(
     "--format",
     "data_format",

@@ -24,6 +24,7 @@ _VERBS: Final = {
     "verify": ("archiver.cli.verify", "verify_command", "Prove that nothing is missing or altered."),
     "collect": ("archiver.cli.collect", "collect_command", "Delete what no commit reaches."),
     "doctor": ("archiver.cli.doctor", "doctor_command", "Check store, spool and machine; say how to mend."),
+    "demo": ("archiver.cli.demo", "demo_command", "From nothing to a verified, queried archive."),
     "generate": ("archiver.cli.generate", "generate_command", "Make deliveries for demos and tests."),
 }
 
@@ -31,17 +32,17 @@ _VERBS: Final = {
 class _Verbs(click.Group):
     """Imports a verb's module only when the verb is used: `archiver --help` stays quick."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, _: click.Context) -> list[str]:
         return list(_VERBS)
 
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+    def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in _VERBS:
             return None
         module, attribute, _ = _VERBS[name]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, _: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, told) for name, (_, _, told) in _VERBS.items()])
 
@@ -65,7 +66,12 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line and exit with the code that its help tells."""
-    as_json = "--json" in sys.argv or os.environ.get("ARCHIVER_JSON", "").lower() in ("1", "true", "yes", "on")
+    as_json = "--json" in sys.argv or os.environ.get("ARCHIVER_JSON", "").lower() in (
+        "1",
+        "true",
+        "yes",
+        "on",
+    )
     try:
         code = cli.main(standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)

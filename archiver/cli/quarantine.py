@@ -26,8 +26,12 @@ def quarantine_group() -> None:
 
 def _choices(function: Callable[..., Any]) -> Callable[..., Any]:
     for option in (
-        click.option("--workspace", envvar="ARCHIVER_WORKSPACE", show_envvar=True, help="Of this workspace only."),
-        click.option("--commit", type=int, envvar="ARCHIVER_COMMIT", show_envvar=True, help="Of this commit only."),
+        click.option(
+            "--workspace", envvar="ARCHIVER_WORKSPACE", show_envvar=True, help="Of this workspace only."
+        ),
+        click.option(
+            "--commit", type=int, envvar="ARCHIVER_COMMIT", show_envvar=True, help="Of this commit only."
+        ),
         click.option(
             "--reason",
             type=click.Choice(REASONS),
@@ -91,7 +95,12 @@ def list_command(
         lines.append("\nlook at one: archiver quarantine show NAME")
     context.out(
         "\n".join(lines),
-        {"message_type": "quarantine_list", "counts": dict(counts), "total": counts.total(), "entries": shown},
+        {
+            "message_type": "quarantine_list",
+            "counts": dict(counts),
+            "total": counts.total(),
+            "entries": shown,
+        },
     )
 
 
@@ -105,7 +114,9 @@ def show_command(context: Context, name: str, body: bool) -> None:
 
     found = next(entries(context.open_archive(), lambda one: one.name == name), None)
     if found is None:
-        raise ArchiverError(f"{name}: not in quarantine", hint="names are COMMIT:ORDINAL; see quarantine list")
+        raise ArchiverError(
+            f"{name}: not in quarantine", hint="names are COMMIT:ORDINAL; see quarantine list"
+        )
     if body:
         sys.stdout.buffer.write(found.rejection.body)
         return

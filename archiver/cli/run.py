@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -58,10 +58,11 @@ from archiver.errors import ConfigError
 @click.pass_context
 def run_command(
     click_context: click.Context,
+    /,
     context: Context,
     spools: tuple[str, ...],
     settle: float | None,
-    done: str | None,
+    done: Literal["delete", "keep"] | None,
     workers: int | None,
     report: Path | None,
     **_: Any,
@@ -84,7 +85,7 @@ def run_command(
         settings,
         spools=spools or settings.spools,
         settle_seconds=settings.settle_seconds if settle is None else settle,
-        done=done or settings.done,
+        done=settings.done if done is None else done,
         workers=settings.workers if workers is None else workers,
     )
     if not settings.spools:
@@ -97,5 +98,3 @@ def run_command(
     if result.problems:
         click_context.exit(1)
     click_context.exit(3 if result.counts.quarantined else 0)
-
-

@@ -58,9 +58,7 @@ def _text(found: Status) -> str:
         volumes = found.workspaces[name]
         biggest = sorted(volumes.items(), key=lambda item: -item[1].rows)
         for workspace, part in biggest[:_MOST_WORKSPACES] if len(biggest) > 1 else []:
-            lines.append(
-                f"  {printable(workspace):<24}{part.rows:>12,} rows  {plural(part.files, 'file')}"
-            )
+            lines.append(f"  {printable(workspace):<24}{part.rows:>12,} rows  {plural(part.files, 'file')}")
         if len(biggest) > _MOST_WORKSPACES:
             lines.append(f"  and {len(biggest) - _MOST_WORKSPACES:,} workspaces more (--json has them all)")
     counts = found.counts

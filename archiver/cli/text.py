@@ -43,7 +43,9 @@ def run_text(report: RunReport) -> str:
     if report.acknowledged_only:
         lines.append(f"{plural(report.acknowledged_only, 'batch', 'batches')} of an earlier run acknowledged")
     if report.put_back:
-        lines.append(f"{plural(report.put_back, 'batch', 'batches')} changed while read, left for the next run")
+        lines.append(
+            f"{plural(report.put_back, 'batch', 'batches')} changed while read, left for the next run"
+        )
     lines += [f"could not be read: {problem}" for problem in report.problems]
     lines.append(f"head {report.head}  {report.head_digest}")
     if counts.quarantined:

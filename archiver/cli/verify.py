@@ -88,7 +88,9 @@ def verify_text(report: VerifyReport) -> str:
     else:
         lines.append("INTACT    nothing is missing, altered or inserted; every event is there once")
         if report.level == "quick":
-            lines[-1] = "INTACT    as far as a quick check sees: the ledger, and every object's presence and size"
+            lines[-1] = (
+                "INTACT    as far as a quick check sees: the ledger, and every object's presence and size"
+            )
     if report.head_digest:
         lines.append(f"to detect truncation later: archiver verify --expect {report.expectation}")
     return "\n".join(lines)

@@ -54,7 +54,9 @@ class Ledger:
         before = self.snapshot.sequence
         listed = [
             sequence
-            for info in self.store.list(layout.LEDGER, start_after=layout.commit(before) if before >= 0 else "")
+            for info in self.store.list(
+                layout.LEDGER, start_after=layout.commit(before) if before >= 0 else ""
+            )
             if (sequence := layout.sequence_of(info.key)) is not None and sequence > before
         ]
         if listed:

@@ -36,7 +36,7 @@ class Damage(NamedTuple):
 
 
 def portions(file: BinaryIO, compression: Compression) -> Iterator[bytes | Damage]:
-    """Yield the decoded bytes of `file` a quarter of a megabyte or so at a time; a `Damage` is the last thing.
+    """Yield the decoded bytes of `file`, about a quarter of a megabyte at a time; a `Damage` comes last.
 
     Raises:
         OSError: The file cannot be read.

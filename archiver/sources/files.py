@@ -69,7 +69,7 @@ def read_file(
     how: Format,
     *,
     size: int,
-    input: int = 0,  # noqa: A002 - the word of Block
+    input_number: int = 0,
     first_ordinal: int = 0,
     received_at: int = 0,
     block_bytes: int = BLOCK_BYTES,
@@ -90,7 +90,7 @@ def read_file(
     Raises:
         OSError: The file cannot be read.
     """
-    out = _Blocks(file, input, first_ordinal, received_at, block_bytes)
+    out = _Blocks(file, input_number, first_ordinal, received_at, block_bytes)
     if how.layout == "segment":
         yield from _read_segment(file, out)
     else:
@@ -127,6 +127,7 @@ class _Blocks:
         detail: str,
         offset: int,
         content: bytes,
+        *,
         received_at: int | None = None,
         stream: str | None = None,
     ) -> None:
@@ -172,7 +173,9 @@ def _read_segment(file: BinaryIO, out: _Blocks) -> Iterator[Block]:
                 count = len(inner.bodies)
                 if not body.strip(WHITE_SPACE):
                     # Somebody sent it and was told that it is kept, so it is accounted for.
-                    out.reject("not_json", "an empty delivery", offset, body, received_at, stream)
+                    out.reject(
+                        "not_json", "an empty delivery", offset, body, received_at=received_at, stream=stream
+                    )
                 else:
                     out.add(inner, [received_at] * count, [stream] * count)
                 yield from out.full()
@@ -211,34 +214,32 @@ class _Text:
         self._splitter: Splitter | None = None
 
     def feed(self, portion: bytes) -> list[Elements | Stretch]:
-        if self._splitter is None:
-            self._seen += portion
-            if len(self._seen) < 3 or not (self._lines or self._first_line_known()):
-                return []
-            portion = self._choose()
-        assert self._splitter is not None  # noqa: S101 - for the type checker
-        return self._splitter.feed(portion)
+        if self._splitter is not None:
+            return self._splitter.feed(portion)
+        self._seen += portion
+        if len(self._seen) < 3 or not (self._lines or self._first_line_known()):
+            return []
+        self._splitter, seen = self._choose()
+        return self._splitter.feed(seen)
 
     def finish(self, cut_short: CutShort | None) -> list[Elements | Stretch]:
-        found: list[Elements | Stretch] = []
-        if self._splitter is None:
-            seen = self._choose()
-            assert self._splitter is not None  # noqa: S101 - for the type checker
-            found = self._splitter.feed(seen)
-        return found + self._splitter.finish(cut_short)
+        if self._splitter is not None:
+            return self._splitter.finish(cut_short)
+        splitter, seen = self._choose()
+        return splitter.feed(seen) + splitter.finish(cut_short)
 
     def _first_line_known(self) -> bool:
-        return len(self._seen) > _FIRST_LINE_BYTES or b"\n" in self._seen.lstrip(WHITE_SPACE)
+        """Whether the first line that is not blank was seen to its end, and more behind it."""
+        rest = self._seen.lstrip(WHITE_SPACE).partition(b"\n")[2]
+        return len(self._seen) > _FIRST_LINE_BYTES or bool(rest.strip(WHITE_SPACE))
 
-    def _choose(self) -> bytes:
+    def _choose(self) -> tuple[Splitter, bytes]:
         seen, self._seen = self._seen, b""
         offset = len(_BYTE_ORDER_MARK) if seen.startswith(_BYTE_ORDER_MARK) else 0
         seen = seen[offset:]
         if self._lines or _begins_with_whole_line(seen):
-            self._splitter = Lines(limit=self._limit, offset=offset)
-        else:
-            self._splitter = Documents(limit=self._limit, offset=offset)
-        return seen
+            return Lines(limit=self._limit, offset=offset), seen
+        return Documents(limit=self._limit, offset=offset), seen
 
 
 def _begins_with_whole_line(text: bytes) -> bool:

@@ -13,7 +13,7 @@ import errno
 import os
 import stat
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -184,12 +184,21 @@ class LocalStore:
         return self._root / check_key(key)
 
     def _write(self, path: Path, verb: str, write: Callable[[], None]) -> None:
-        """Run `write`, with the folder of `path` there. FileExistsError passes through."""
+        """Run `write`, with the folder of `path` there. FileExistsError passes through.
+
+        New folders are made durable behind it: a `collect` that removes empty folders
+        finds one empty for some microseconds only, and not for as long as an fsync takes.
+        """
         for attempt in range(_TRIES_AGAINST_COLLECT):
             with self._errors(path, verb):
                 try:
-                    self._make_folder(path.parent)
-                    write()
+                    folders = self._make_folder(path.parent)
+                    try:
+                        write()
+                    finally:
+                        for folder in folders:
+                            durable.sync_folder(folder.parent)
+                    self._folders.update(folders)
                     return
                 except FileExistsError:
                     raise
@@ -201,18 +210,21 @@ class LocalStore:
             hint=f"is {self.location} still mounted, and what else writes there?",
         )
 
-    def _make_folder(self, folder: Path) -> None:
+    def _make_folder(self, folder: Path) -> Sequence[Path]:
+        """Make `folder` and those above it; return those that are not known to be durable.
+
+        Also one that another process made: that one may not have come to its fsync yet.
+        """
         if folder in self._folders:
-            return
+            return []
         if folder == self._root:
             durable.make_folders(folder)
-        else:
-            self._make_folder(folder.parent)
-            with contextlib.suppress(FileExistsError):
-                folder.mkdir()
-            # Also when another process made it: that one may not have come to its fsync yet.
-            durable.sync_folder(folder.parent)
-        self._folders.add(folder)
+            self._folders.add(folder)
+            return []
+        folders = self._make_folder(folder.parent)
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+        return [*folders, folder]
 
     def _forget(self, folder: Path) -> None:
         # Not the root: one that vanishes under us is an unmounted disk, and not made anew.

@@ -8,9 +8,10 @@ where to look: before anything is called a repeat, the ids themselves are read.
 from __future__ import annotations
 
 import tempfile
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import IO, Final
 
 import numpy as np
@@ -29,6 +30,17 @@ _BUCKET_BITS: Final = 6
 _TOLD: Final = 3
 
 
+@dataclass(slots=True)
+class _Again:
+    """How many rows of a file are repeats, and some of them in words."""
+
+    count: int = 0
+    told: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return f"{self.count} again: {', '.join(self.told)}"
+
+
 class Workspace:
     """The identities of one workspace's live rows. `check` says what is wrong with them; then it is used up.
 
@@ -44,6 +56,8 @@ class Workspace:
         self._rows = 0
         self._buckets: list[IO[bytes]] = []
         self._open = ExitStack()
+        self._again: dict[int, _Again] = defaultdict(_Again)
+        self._orphans: Counter[int] = Counter()
         self.beyond = 0
 
     def add(self, identities: np.ndarray) -> None:
@@ -90,6 +104,11 @@ class Workspace:
             elif self._parts:
                 self._check(np.concatenate(self._parts), files, added_by, read, all_read=all_read)
         self._parts = []
+        for number, again in sorted(self._again.items()):
+            self._findings.damage("duplicated", files[number].key, "every identity once", str(again))
+        for number, count in sorted(self._orphans.items()):
+            expected = "an event for every supplement"
+            self._findings.damage("missing", files[number].key, expected, f"none for {count} of them")
 
     def _check(
         self,
@@ -108,7 +127,7 @@ class Workspace:
             holders = np.unique(base["file"][np.isin(base["hash"], suspects)])
             self._repeats(suspects, holders.tolist(), files, added_by, read)
         if all_read:
-            self._bases(rows[rows["supplement"]], base, files)
+            self._bases(rows[rows["supplement"]], base)
 
     def _repeats(
         self,
@@ -143,24 +162,18 @@ class Workspace:
             is_later.then("file_before").otherwise("file").alias("other"),
         )
         for (number,), part in later.group_by("holder", maintain_order=True):
-            first = part.head(_TOLD).to_dicts()
-            told = ", ".join(f"{row['id']!r:.80} (also in {files[row['other']].key})" for row in first)
-            key = files[int(str(number))].key
-            self._findings.damage("duplicated", key, "every identity once", f"{part.height} again: {told}")
+            again = self._again[int(str(number))]
+            again.count += part.height
+            for row in part.head(_TOLD - len(again.told)).to_dicts():
+                again.told.append(f"{row['id']!r:.80} (also in {files[row['other']].key})")
 
-    def _bases(self, supplements: np.ndarray, base: np.ndarray, files: Sequence[DataFile]) -> None:
+    def _bases(self, supplements: np.ndarray, base: np.ndarray) -> None:
         """Look for the event that each supplement adds to: the same identity, within the window."""
-        if not supplements.size:
-            return
-        orphans: Counter[int] = Counter()
         left = np.searchsorted(base["hash"], supplements["hash"], side="left")
         right = np.searchsorted(base["hash"], supplements["hash"], side="right")
         for one, start, end in zip(supplements, left.tolist(), right.tolist(), strict=True):
             if not (np.abs(base["at"][start:end] - one["at"]) <= self._window_us).any():
-                orphans[int(one["file"])] += 1
-        for number, count in sorted(orphans.items()):
-            found = f"none for {count} of them"
-            self._findings.damage("missing", files[number].key, "an event for every supplement", found)
+                self._orphans[int(one["file"])] += 1
 
 
 def _suspects_in(

@@ -242,7 +242,7 @@ def flattened(node: Node, ends: set[Any], path: tuple[str, ...] = ()) -> list[tu
 
 
 @settings(
-    max_examples=400,
+    max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

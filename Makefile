@@ -1,0 +1,47 @@
+# make demo    from a clone to a verified, queried archive
+# make test    lint, types, and the suite against real parts
+# make soak    the long searches, for SOAK_MINUTES
+# make bench   the tables of docs/performance.md
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+SOAK_MINUTES ?= 120
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: demo test lint suite soak bench services clean
+
+demo: $(VENV)/.installed
+	@$(BIN)/archiver demo
+
+test: services $(VENV)/.installed-test lint suite
+
+suite: $(VENV)/.installed-test
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed-test
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+soak: services $(VENV)/.installed-test
+	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m tests.soak
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m tests.bench.bench $(BENCH_ARGS)
+
+services:
+	@bash .ci/install-services
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml .ci/constraints.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable .
+	@touch $@
+
+$(VENV)/.installed-test: pyproject.toml .ci/constraints.txt $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --constraint .ci/constraints.txt --editable '.[test]'
+	@touch $@ $(VENV)/.installed
+
+clean:
+	rm -rf $(VENV) demo build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
