@@ -74,6 +74,10 @@ def run_spools(store: Store, settings: Settings, *, progress: Progress | None = 
     return report
 
 
+def _absolute(location: str) -> str:
+    return location if "://" in location else str(Path(location).resolve())
+
+
 def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> Archive:
     """Return the archive that these spools belong to; create it if none of them ever had one."""
     remembered = {source.folder: source.remembered_archive() for source in sources}
@@ -92,8 +96,8 @@ def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> 
     for source in sources:
         said = remembered[source.folder]
         if said is None:
-            source.remember_archive(archive.id, store.location)
-        elif said["archive"] != archive.id:
+            source.remember_archive(archive.id, _absolute(store.location))
+        elif said["archive_id"] != archive.id:
             raise ConfigError(
                 f"{source.folder}: belongs to archive {said['archive']} in {said['location']}, "
                 f"but {store.location} is archive {archive.id}",

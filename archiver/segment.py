@@ -84,6 +84,7 @@ class SegmentWriter:
         name = f"{time.time_ns():016x}-{secrets.token_hex(8)}{SUFFIX}"
         self._open_path = self._folder / f".{name}.open"
         self._sealed_path = self._folder / name
+        self._sealed = False
         self.frames = 0
         self.bytes = len(MAGIC)
         try:
@@ -126,8 +127,12 @@ class SegmentWriter:
         """Make the segment durable and visible, and return its path. Nothing can be added afterwards.
 
         Raises:
-            SourceError: The disk refused; the segment is not visible.
+            SourceError: It was discarded, or the disk refused: do not count on the segment.
         """
+        if self._sealed:
+            return self._sealed_path
+        if self._file.closed:
+            raise SourceError(f"{self._sealed_path}: was discarded")
         try:
             self._file.flush()
             os.fsync(self._file.fileno())
@@ -136,6 +141,7 @@ class SegmentWriter:
             durable.sync_folder(self._folder)
         except OSError as error:
             raise SourceError(f"{self._open_path}: cannot seal: {error.strerror}") from error
+        self._sealed = True
         return self._sealed_path
 
     def discard(self) -> None:

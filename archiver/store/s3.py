@@ -99,6 +99,15 @@ class S3Store:
         self._deletes_in_bulk = True
 
     @property
+    def bucket(self) -> str:
+        return self._bucket
+
+    @property
+    def clients(self) -> S3Clients:
+        """The connections, for `archiver.store.s3_doctor`, which asks what no other store can tell."""
+        return self._clients
+
+    @property
     def location(self) -> str:
         return f"s3://{self._bucket}/{self._prefix}".rstrip("/")
 

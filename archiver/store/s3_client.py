@@ -99,6 +99,16 @@ class S3Clients:
         client.meta.events.register("before-call.s3.DeleteObjects", _add_md5)
         return client
 
+    def credentials_method(self) -> str:
+        """Where credentials were found (`env`, `iam-role`), as botocore calls it; empty if nowhere."""
+        self.repeating()
+        try:
+            with self._lock:
+                credentials = self._session.get_credentials()
+        except FAILURES as error:
+            raise translate(error, f"s3://{self._bucket}", "s3:ListBucket") from error
+        return str(credentials.method) if credentials is not None else ""
+
     def arrow(self) -> fs.FileSystem:
         """A file system with the credentials of this moment; temporary ones end with it."""
         client = self.repeating()

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from archiver.errors import ArchiverError, ConfigError, PermissionDeniedError
 from archiver.store.health import Check
 from archiver.store.s3 import S3Store
-from archiver.store.s3_errors import BAD_CREDENTIALS, FAILURES, code_of, status_of, translate
+from archiver.store.s3_errors import FAILURES, code_of, is_bad_credentials, status_of, translate
 
 _NOT_CONFIGURED = ("ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration")
 # What servers without object lock answer to the question for it.
@@ -24,8 +24,8 @@ def examine_bucket(store: S3Store) -> Iterator[Check]:
     where = f"s3://{store.bucket}"
     try:
         client, method = store.clients.repeating(), store.clients.credentials_method()
-    except ArchiverError as error:
-        yield Check("credentials", "failed", error.message, error.hint)
+    except ArchiverError as refused:
+        yield Check("credentials", "failed", refused.message, refused.hint)
         return
     if not method:
         fix = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a profile, or a role"
@@ -35,14 +35,11 @@ def examine_bucket(store: S3Store) -> Iterator[Check]:
         client.list_objects_v2(Bucket=store.bucket, MaxKeys=1)
     except FAILURES as failure:
         error = translate(failure, where, "s3:ListBucket")
-        known = status_of(failure) == 403 or code_of(failure) in BAD_CREDENTIALS
-        rejected = code_of(failure) in BAD_CREDENTIALS or isinstance(error, ConfigError) or status_of(failure) == 401
-        found = f"found by {method}"
-        if rejected:
-            yield Check("credentials", "failed", f"{found}, not accepted: {error.message}", error.hint)
+        if is_bad_credentials(failure) or isinstance(error, ConfigError) or status_of(failure) == 401:
+            found = f"found by {method}, not accepted: {error.message}"
+            yield Check("credentials", "failed", found, error.hint)
             return
-        if known:
-            yield Check("credentials", "ok", f"{found}, known to the server")
+        yield Check("credentials", "ok", f"found by {method}, not refused")
         yield Check("bucket", "failed", error.message, error.hint)
         return
     yield Check("credentials", "ok", f"found by {method}, accepted")
@@ -99,7 +96,7 @@ def _object_lock(client: Any, bucket: str, provider: str) -> Check:
     name = "write once"
     if provider == "Cloudflare R2":
         found = "R2 keeps objects by bucket lock rules, which lie outside the S3 API"
-        fix = "look in the dashboard: a rule must not cover `_probe/`, nor data files that expire earlier than it"
+        fix = "look in the dashboard: a rule must cover neither `_probe/` nor what is to expire before it"
         return Check(name, "skipped", found, fix)
     answer = _ask(client.get_object_lock_configuration, bucket, "s3:GetBucketObjectLockConfiguration")
     if isinstance(answer, Check):
@@ -108,12 +105,11 @@ def _object_lock(client: Any, bucket: str, provider: str) -> Check:
         return Check(name, "skipped", f"{provider} does not tell of Object Lock")
     configuration = answer.get("ObjectLockConfiguration", {})
     if configuration.get("ObjectLockEnabled") != "Enabled":
-        fix = "only if you must prove that nobody can delete: create a bucket with Object Lock, without a default"
-        return Check(name, "ok", "no Object Lock: whoever may delete objects can", fix)
+        return Check(name, "ok", "no Object Lock: whoever has the right may delete objects")
     default = configuration.get("Rule", {}).get("DefaultRetention")
     if default:
         span = ", ".join(f"{value} {unit.lower()}" for unit, value in default.items() if unit != "Mode")
-        found = f"a default retention ({default.get('Mode', '?')}, {span}) covers every object, probes and dead files too"
+        found = f"a default retention ({default.get('Mode', '?')}, {span}) covers every object"
         fix = "remove the bucket's default retention: files of interrupted runs cannot be collected under it"
         return Check(name, "warning", found, fix)
     return Check(name, "ok", "Object Lock is on, without a default retention")

@@ -73,6 +73,11 @@ def code_of(error: Exception) -> str:
     return str(error.response.get("Error", {}).get("Code") or status_of(error))
 
 
+def is_bad_credentials(error: Exception) -> bool:
+    """Whether the server refused the credentials themselves, not what they were used for."""
+    return code_of(error) in _BAD_CREDENTIALS
+
+
 def permission_hint(permission: str) -> str:
     if permission == "s3:GetObject":
         return "grant s3:GetObject; and s3:ListBucket, without which a missing object answers 403 too"

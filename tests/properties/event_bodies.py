@@ -73,7 +73,8 @@ hashes = mostly(
     st.sampled_from(["a" * 64 + "\n", "g" * 64, "a" * 63 + "\u0661", "a" * 63]),
 )
 targets = st.lists(
-    st.fixed_dictionaries({"type": strings}, optional={"id": texts, "metadata": st.none() | objects}), max_size=2
+    st.fixed_dictionaries({"type": strings}, optional={"id": texts, "metadata": st.none() | objects}),
+    max_size=2,
 )
 
 
@@ -96,11 +97,17 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
     inner |= draw(st.fixed_dictionaries({}, optional=optional))
     if draw(st.booleans()):
         inner.pop("actor_id", None)
-        person = st.fixed_dictionaries({"id": strings}, optional={"name": texts, "type": texts, "email": values})
+        person = st.fixed_dictionaries(
+            {"id": strings}, optional={"name": texts, "type": texts, "email": values}
+        )
         inner["actor"] = draw(objects) | draw(person)
-        thing = st.fixed_dictionaries({}, optional={"id": texts, "name": texts, "type": texts, "owner": values})
+        thing = st.fixed_dictionaries(
+            {}, optional={"id": texts, "name": texts, "type": texts, "owner": values}
+        )
         inner["resource"] = draw(mostly(st.none() | thing, strings))
-        proof = st.fixed_dictionaries({}, optional={"event_hash": hashes, "previous_event_hash": hashes, "x": values})
+        proof = st.fixed_dictionaries(
+            {}, optional={"event_hash": hashes, "previous_event_hash": hashes, "x": values}
+        )
         inner["integrity"] = draw(st.none() | proof)
     else:
         inner["actor_id"] = draw(strings)

@@ -72,7 +72,7 @@ def remove_from_model(*, traces: bool) -> list[Rule]:
         kind, way = next(iter(both.damages.items()), ("GREEN: nothing found", []))
         _say(rule.name.lower(), rule.step, pair.scenario, kind, len(way))
         sys.stdout.write(f"    with {pair.partner.name.lower()}. {pair.reason}\n")
-        if alone.damages or not both.damages:
+        if alone.damages or not alone.is_complete or not both.damages:
             unexpected.append(rule)
     sys.stdout.write("\nnot in the model:\n")
     for what, why in NOT_MODELLED.items():

@@ -14,14 +14,15 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
-import archiver
 import pytest
-from archiver import columns
-from archiver.validate import Rules, Validator
-from tests.properties.event_bodies import STYLES, block_of, events, write
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+
+import archiver
+from archiver import columns
+from archiver.validate import Rules, Validator
+from tests.properties.event_bodies import STYLES, block_of, events, write
 
 VALIDATOR = Validator(Rules("front-door"))
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)

@@ -15,12 +15,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import archiver
 import pytest
-from archiver import event, validate
-from archiver.validate import Rules, Validator
 from jsonschema import Draft202012Validator
 
+import archiver
+from archiver import event, validate
+from archiver.validate import Rules, Validator
 from tests.properties.event_bodies import INSTANTS, NAMES, NUMBERS, STRINGS, Digits, Pairs, block_of, write
 
 USER_SCHEMA = {
@@ -33,7 +33,9 @@ USER_SCHEMA = {
                 "actor_name": {"type": ["string", "null"], "minLength": 1, "maxLength": 9},
                 "resource": {"enum": ["document", "user"]},
                 "version": {"type": ["integer", "null"]},
-                "targets": {"items": {"additionalProperties": False, "properties": {"type": True, "id": True}}},
+                "targets": {
+                    "items": {"additionalProperties": False, "properties": {"type": True, "id": True}}
+                },
             }
         }
     },
@@ -56,7 +58,9 @@ def judges(user: dict[str, Any] | None) -> dict[str, list[Draft202012Validator]]
 def seeds(chance: random.Random) -> list[Any]:
     """Valid events of every form; small, so that a mutation is likely to matter."""
     digits = "".join(chance.choice("0123456789abcdef") for _ in range(64))
-    moment = f"2026-{chance.randint(1, 12):02}-{chance.randint(1, 28):02}T10:15:{chance.randint(10, 59)}.125000Z"
+    moment = (
+        f"2026-{chance.randint(1, 12):02}-{chance.randint(1, 28):02}T10:15:{chance.randint(10, 59)}.125000Z"
+    )
     flat = {"id": f"evt_{digits[:8]}", "actor_id": "user_2h", "actor_name": "Sarah", "action": "document.created",
             "resource": "document", "version": chance.choice([Digits("1"), None]), "created_at": moment,
             "targets": [{"type": "user", "id": "x"}], "event_hash": digits, "metadata": {"k": Digits("1.5"), "l": []}}  # fmt: skip
@@ -103,7 +107,11 @@ def mutate_structure(tree: Any, chance: random.Random) -> Any:
         elif isinstance(container[key], str) and not isinstance(container[key], Digits):
             text = container[key]
             at = chance.randint(0, len(text))
-            container[key] = text[:at] + chance.choice(["0", "9", "Z", "z", "\n", "\ud800", "-", ":", "."]) + text[at + 1 :]
+            container[key] = (
+                text[:at]
+                + chance.choice(["0", "9", "Z", "z", "\n", "\ud800", "-", ":", "."])
+                + text[at + 1 :]
+            )
     return tree
 
 

@@ -54,10 +54,9 @@ def _damage_of_ledger(ledger: Ledger) -> str | None:
 
 
 def _damages_of_ledger(ledger: Ledger) -> Iterator[str]:
-    appends = [(each.batch, each.deliveries) for each in ledger if each.operation == "append"]
     once = {
         "an identity is archived twice": archived(ledger),
-        "a batch is committed twice": appends,
+        "a batch is committed twice": [(each.batch, each.deliveries) for each in ledger],
         "a delivery is counted by two commits": [name for each in ledger for name in each.deliveries],
         "a quarantined entry is counted as moved twice": [name for each in ledger for name in each.moved],
     }

@@ -235,18 +235,19 @@ def _given_up(state: State, run: Process, rules: Rules) -> State:
 
 def commit(state: State, run: Process, rules: Rules, faults: Faults) -> Iterator[Step]:
     """Put the entry where it was validated for; also for the fence of `collect`."""
-    assert run.entry is not None
+    mine = run.entry
+    assert mine is not None
     overwrite = Rule.CONDITIONAL_CREATE not in rules
     slot = run.slot if Rule.AIM_BEHIND_VALIDATED in rules else state.head()
     run = run._replace(slot=slot)
     if slot == state.head() or overwrite:
-        landed = state.with_entry(slot, run.entry, overwrite=overwrite)
+        landed = state.with_entry(slot, mine, overwrite=overwrite)
         after = run._replace(at="sync") if faults.power_failure else _when_committed(run)
-        yield f"commits {run.entry.operation} at {slot}", landed.moved_on(after)
+        yield f"commits {mine.operation} at {slot}", landed.moved_on(after)
     else:
         yield f"gets 412 at {slot}", state.moved_on(run._replace(at="unknown"))
     if run.name in faults.lost_replies:
-        lost = state._replace(flying=state.flying | {Flying(slot, entry=run.entry)})
+        lost = state._replace(flying=state.flying | {Flying(slot, entry=mine)})
         yield f"commits at {slot}, no reply", lost.moved_on(run._replace(at="unknown"))
 
 

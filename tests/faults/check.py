@@ -1,0 +1,59 @@
+"""The one check after every fault: nothing lost, nothing twice, nothing unreachable, and `verify` agrees."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+
+from archiver import layout
+from archiver.archive import Archive, open_archive
+from archiver.collect import collect
+from archiver.requeue import entries
+from archiver.store.base import Store
+from archiver.verify import verify
+from tests.support import ids_of
+
+
+def check_archive(
+    store: Store, *, events: Counter[str] | set[str], rejected: Counter[bytes] | None = None
+) -> Archive:
+    """Hold an archive against what was delivered to it.
+
+    Args:
+        events: The ids of all valid events that were delivered (however often).
+        rejected: The bodies that must be in quarantine, and how often; None leaves them out.
+    """
+    archive = open_archive(store)
+    totals = archive.ledger.snapshot.totals
+    assert totals.adds_up(), totals
+    found = ids_of(archive)
+    assert found == sorted(set(events)), _difference(found, events)
+    if rejected is not None:
+        kept = Counter(entry.rejection.body for entry in entries(archive))
+        assert kept == rejected, (kept - rejected, rejected - kept)
+    collect(archive, grace=timedelta(0), force=True)
+    head = archive.ledger.refresh()
+    reachable = head.reachable()
+    unreachable = [
+        info.key
+        for info in store.list()
+        if info.key not in reachable and layout.sequence_of(info.key) is None
+    ]
+    assert unreachable == []
+    report = verify(store)
+    assert not report.damages, report.damages
+    return archive
+
+
+def _difference(found: list[str], events: Counter[str] | set[str]) -> str:
+    there, wanted = Counter(found), set(events)
+    lost = sorted(wanted - there.keys())
+    strange = sorted(there.keys() - wanted)
+    twice = sorted(one for one, count in there.items() if count > 1)
+    return f"lost {lost[:5]} ({len(lost)}), twice {twice[:5]} ({len(twice)}), strange {strange[:5]} ({len(strange)})"
+
+
+def spool_is_empty(folder: Path) -> bool:
+    """Say whether nothing is left to be archived, and no claim is held."""
+    return not [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]

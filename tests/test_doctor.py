@@ -1,0 +1,500 @@
+"""Every check of `doctor` passes on a healthy place, and fails on one that has its fault."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from archiver import clock, doctor
+from archiver.archive import init_archive
+from archiver.cli.doctor import doctor_command
+from archiver.doctor import Check, DoctorReport
+from archiver.doctor.machine import check_versions
+from archiver.doctor.spool import REMEMBERED, check_spool, file_system_of
+from archiver.doctor.storage import check_clock, check_ledger_clock
+from archiver.errors import PermissionDeniedError, StoreError
+from archiver.store.base import ObjectInfo, PutMode
+from archiver.store.local import LocalStore
+from archiver.store.s3_doctor import provider_of
+from tests.conftest import S3Place, S3Server
+
+
+def examine(store: Any, *spools: Path, **options: Any) -> dict[str, Check]:
+    report = doctor.examine(lambda: store, spools, **{"rounds": 2, **options})
+    return {check.name: check for check in report.checks}
+
+
+def spool_checks(folder: Path, **options: Any) -> dict[str, Check]:
+    checks = check_spool(folder, None, **options)
+    return {check.name.removeprefix(f"spool {folder}: "): check for check in checks}
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+# --- well --------------------------------------------------------------------------------------------
+
+
+def test_a_healthy_archive_and_spool_fail_nothing(tmp_path: Path, spool: Path) -> None:
+    store = LocalStore(tmp_path / "archive")
+    archive = init_archive(store, rounds=0)
+    (spool / REMEMBERED).write_text(json.dumps({"archive": archive.id, "location": store.location}))
+    (spool / "one.jsonl").write_text("{}\n")
+    before = sorted(tmp_path.rglob("*"))
+    checks = examine(store, spool)
+    assert [check for check in checks.values() if check.status == "failed"] == []
+    assert checks["archive"].status == "ok"
+    assert checks[f"spool {spool}: archive"].status == "ok"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_mistyped_location_is_told_and_does_not_come_into_being(tmp_path: Path) -> None:
+    checks = examine(LocalStore(tmp_path / "archvie"))
+    assert checks["archive"].status == "warning"
+    assert "archiver init" in checks["archive"].fix
+    assert not (tmp_path / "archvie").exists()
+
+
+def test_every_check_that_is_not_well_says_what_to_do(tmp_path: Path) -> None:
+    for check in examine(LocalStore(tmp_path / "archive"), tmp_path / "absent").values():
+        assert check.status == "ok" or check.fix or check.status == "skipped"
+
+
+def test_the_command_exits_with_1_when_a_check_failed(tmp_path: Path, spool: Path) -> None:
+    archive = str(tmp_path / "archive")
+    init_archive(LocalStore(Path(archive)), rounds=0)
+    well = CliRunner().invoke(doctor_command, ["--archive", archive, "--spool", str(spool)])
+    assert well.exit_code == 0
+    ill = CliRunner().invoke(doctor_command, ["--archive", archive, "--spool", str(spool / "x"), "--json"])
+    assert ill.exit_code == 1
+    assert json.loads(ill.stdout)["message_type"] == "doctor_report"
+    text = CliRunner().invoke(doctor_command, ["--archive", archive, "--spool", str(spool / "x")])
+    assert "FAIL" in text.stdout
+    assert "mkdir -p" in text.stdout
+
+
+def test_a_command_without_an_archive_still_looks_at_the_spool(
+    spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(doctor_command, ["--spool", str(spool), "--json"])
+    assert done.exit_code == 1
+    checks = {one["name"]: one["status"] for one in json.loads(done.stdout)["checks"]}
+    assert checks["archive location"] == "failed"
+    assert checks[f"spool {spool}: space"] != "skipped"
+
+
+# --- the store -----------------------------------------------------------------------------------------
+
+
+class Refusing(LocalStore):
+    """A store that refuses one kind of call."""
+
+    refused = ""
+
+    def _refuse(self, call: str) -> None:
+        if call == self.refused:
+            raise PermissionDeniedError(f"{call} refused", hint=f"grant {call}")
+
+    def put(self, key: str, content: bytes, *, mode: PutMode = "create") -> None:
+        self._refuse("put")
+        super().put(key, content, mode=mode)
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        self._refuse("get")
+        return super().get(key, start=start, length=length)
+
+    def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
+        self._refuse("list")
+        return super().list(prefix, start_after=start_after)
+
+    def delete(self, keys: Any) -> None:
+        self._refuse("delete")
+        super().delete(keys)
+
+
+@pytest.mark.parametrize(
+    ("call", "name", "status"),
+    [
+        ("put", "write", "failed"),
+        ("get", "read", "failed"),
+        ("list", "list", "failed"),
+        ("delete", "delete", "warning"),
+    ],
+)
+def test_a_right_that_is_missing_is_named(tmp_path: Path, call: str, name: str, status: str) -> None:
+    store = Refusing(tmp_path / "archive")
+    store.refused = call
+    check = examine(store)[name]
+    assert check.status == status
+    assert call in check.found
+    assert check.fix == f"grant {call}"
+
+
+def test_a_folder_that_is_read_only_cannot_be_written(tmp_path: Path) -> None:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    folder.chmod(0o500)
+    code = "import sys; from archiver.cli.main import main; sys.argv[0] = 'archiver'; main()"
+    command = [sys.executable, "-c", code, "doctor", "--archive", str(folder), "--json"]
+    if os.geteuid() == 0:
+        if shutil.which("setpriv") is None:
+            pytest.skip("setpriv (of util-linux) is not there; root may write anywhere")
+        # Root may write anywhere; without that capability the modes of folders bind it, too.
+        command = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", "--", *command]
+        os.chown(folder, 65534, 65534)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, cwd=Path(__file__).parent.parent
+    )
+    folder.chmod(0o700)
+    checks = {one["name"]: one for one in json.loads(done.stdout)["checks"]}
+    assert checks["write"]["status"] == "failed", done.stdout
+    assert done.returncode == 1
+
+
+def test_a_store_that_ignores_the_condition_fails_the_race(tmp_path: Path) -> None:
+    class Overwriting(LocalStore):
+        def put_once(self, key: str, content: bytes) -> None:
+            self.put(key, content, mode="overwrite")
+
+    check = examine(Overwriting(tmp_path / "archive"))["conditional create"]
+    assert check.status == "failed"
+    assert "expected one" in check.found
+
+
+def test_a_store_that_cannot_be_written_while_racing_fails_the_race(tmp_path: Path) -> None:
+    class Full(LocalStore):
+        def put_once(self, key: str, content: bytes) -> None:
+            raise StoreError("the disk is full")
+
+    assert examine(Full(tmp_path / "archive"))["conditional create"].status == "failed"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "status"),
+    [(0, "ok"), (59, "ok"), (-61, "warning"), (61, "warning"), (-901, "failed"), (901, "failed")],
+)
+def test_clocks_may_be_a_minute_apart_and_not_a_quarter_of_an_hour(seconds: int, status: str) -> None:
+    now = datetime(2026, 3, 26, tzinfo=UTC)
+    assert check_clock(now + timedelta(seconds=seconds), clock.to_us(now)).status == status
+
+
+def test_a_wrong_clock_here_is_found_through_the_store(tmp_path: Path) -> None:
+    checks = examine(LocalStore(tmp_path / "archive"), now_us=lambda: clock.now_us() - 3_600_000_000)
+    assert checks["clock"].status == "failed"
+
+
+def test_a_commit_of_the_future_is_a_warning() -> None:
+    assert check_ledger_clock(clock.now_us() + 3_600_000_000, clock.now_us()).status == "warning"
+    assert check_ledger_clock(clock.now_us(), clock.now_us()).status == "ok"
+
+
+def test_an_archive_of_an_unknown_format_cannot_be_read(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "archive")
+    init_archive(store, rounds=0)
+    first = tmp_path / "archive" / "_ledger" / f"{0:020d}.json"
+    first.write_bytes(first.read_bytes().replace(b'"format":1', b'"format":2'))
+    check = examine(store)["archive"]
+    assert check.status == "failed"
+    assert "format" in check.found
+    assert check.fix
+
+
+# --- S3 ------------------------------------------------------------------------------------------------
+
+
+def test_a_bucket_of_a_real_server_is_well(s3_bucket: S3Place) -> None:
+    checks = examine(s3_bucket.store())
+    assert [check for check in checks.values() if check.status == "failed"] == []
+    assert checks["credentials"].found == "found by env, accepted"
+    assert checks["versioning"].status in ("ok", "warning")
+    assert checks["conditional create"].status == "ok"
+
+
+def test_wrong_credentials_are_not_accepted_by_a_real_server(
+    s3_bucket: S3Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "not the secret")
+    checks = examine(s3_bucket.store())
+    assert checks["credentials"].status == "failed"
+    assert "not accepted" in checks["credentials"].found
+    assert "write" not in checks
+    assert checks["archive"].status == "skipped"
+    assert "not the secret" not in str(checks)
+
+
+def test_absent_credentials_are_told(s3_bucket: S3Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    check = examine(s3_bucket.store())["credentials"]
+    assert check.status == "failed"
+    assert "AWS_ACCESS_KEY_ID" in check.fix
+
+
+@pytest.mark.parametrize("server", ["moto", pytest.param("s3_server", marks=pytest.mark.s3)])
+def test_a_bucket_that_does_not_exist_is_told(server: str, request: pytest.FixtureRequest) -> None:
+    place = S3Place(request.getfixturevalue(server), "no-such-bucket-anywhere", "x")
+    checks = examine(place.store())
+    assert checks["bucket"].status == "failed"
+    assert "no such bucket" in checks["bucket"].found
+
+
+def test_a_server_that_cannot_be_reached_is_told() -> None:
+    place = S3Place(S3Server("http://127.0.0.1:1", "", "", "none"), "bucket", "x")
+    checks = examine(place.store(attempts=1, connect_timeout_seconds=1))
+    assert checks["bucket"].status == "failed"
+    assert "endpoint" in checks["bucket"].fix
+
+
+@pytest.fixture
+def client(moto: S3Server) -> Any:
+    import boto3  # noqa: PLC0415  (slow to import)
+
+    return boto3.client("s3", endpoint_url=moto.endpoint)
+
+
+def test_a_default_retention_is_a_warning(moto: S3Server, client: Any) -> None:
+    client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
+    place = S3Place(moto, "locked", "x")
+    checks = examine(place.store())
+    assert checks["write once"].status == "ok"
+    assert checks["versioning"].status == "ok"
+    rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 7}}
+    client.put_object_lock_configuration(
+        Bucket="locked", ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+    )
+    check = examine(place.store())["write once"]
+    assert check.status == "warning"
+    assert "GOVERNANCE, 7 days" in check.found
+
+
+def test_a_bucket_without_versions_is_a_warning(moto_bucket: S3Place) -> None:
+    checks = examine(moto_bucket.store())
+    assert checks["versioning"].status == "warning"
+    assert checks["write once"].status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "provider"),
+    [
+        ("https://s3.eu-central-1.amazonaws.com", "AWS"),
+        ("https://0123.r2.cloudflarestorage.com", "Cloudflare R2"),
+        ("https://amazonaws.com.example.com", "an S3-compatible server"),
+    ],
+)
+def test_the_provider_is_guessed_by_the_end_of_the_host_name(endpoint: str, provider: str) -> None:
+    assert provider_of(endpoint) == provider
+
+
+# --- the spool --------------------------------------------------------------------------------------------
+
+
+def test_an_absent_spool_fails(tmp_path: Path) -> None:
+    (check,) = check_spool(tmp_path / "absent", None)
+    assert check.status == "failed"
+
+
+def _mounts(tmp_path: Path, *lines: tuple[Path | str, str]) -> Path:
+    table = tmp_path / "mountinfo"
+    table.write_text(
+        "".join(f"36 35 98:0 / {place} rw,noatime shared:1 - {kind} server:/x rw\n" for place, kind in lines)
+    )
+    return table
+
+
+@pytest.mark.parametrize("kind", ["nfs", "nfs4", "cifs", "smbfs", "fuse.sshfs", "9p", "fuse.s3fs"])
+def test_a_network_file_system_fails(tmp_path: Path, spool: Path, kind: str) -> None:
+    mounts = _mounts(tmp_path, ("/", "ext4"), (spool, kind))
+    check = spool_checks(spool, mounts=mounts)["file system"]
+    assert check.status == "failed"
+    assert kind in check.found
+
+
+def test_the_innermost_and_newest_mount_decides(tmp_path: Path, spool: Path) -> None:
+    spaced = spool / "a b"
+    spaced.mkdir()
+    table = _mounts(
+        tmp_path,
+        ("/", "nfs"),
+        (spool, "cifs"),
+        (spool, "xfs"),
+        (str(spaced).replace(" ", "\\040"), "nfs4"),
+        (f"{spool}x", "9p"),
+    )
+    assert file_system_of(spool, table) == "xfs"
+    assert file_system_of(spaced, table) == "nfs4"
+    assert spool_checks(spool, mounts=table)["file system"].status == "ok"
+
+
+def test_a_spool_in_memory_is_a_warning(tmp_path: Path, spool: Path) -> None:
+    assert spool_checks(spool, mounts=_mounts(tmp_path, (spool, "tmpfs")))["file system"].status == "warning"
+
+
+def test_the_table_of_this_machine_can_be_read(spool: Path) -> None:
+    assert file_system_of(spool) is not None
+    assert spool_checks(spool, mounts=spool / "absent")["file system"].status == "skipped"
+
+
+@pytest.mark.parametrize("call", ["link", "fsync", "open", "rename"])
+def test_what_a_run_needs_to_do_in_a_spool_is_tried(
+    spool: Path, call: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise PermissionError(13, "Permission denied")
+
+    if call == "rename":
+        monkeypatch.setattr(Path, "rename", refuse)
+    else:
+        monkeypatch.setattr(f"archiver.doctor.spool.os.{call}", refuse)
+    check = next(one for one in check_spool(spool, None) if one.name.endswith("permissions"))
+    monkeypatch.undo()
+    assert check.status == "failed"
+    assert "Permission denied" in check.found
+    assert list(spool.iterdir()) == []
+
+
+def test_a_file_system_without_locks_fails(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("archiver.doctor.spool.fcntl.flock", refuse)
+    assert "flock" in spool_checks(spool)["permissions"].found
+
+
+def test_a_file_system_without_leases_is_a_warning(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("archiver.doctor.spool.writers_of", lambda _: "unknown")
+    assert spool_checks(spool)["permissions"].status == "warning"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 4 MiB."""
+    folder = tmp_path / "small"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("a small file system cannot be mounted here (needs CAP_SYS_ADMIN)")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_really_full_fails(small_disk: Path) -> None:
+    (small_disk / "fill.json").write_bytes(b"x" * (4 << 20))
+    checks = spool_checks(small_disk)
+    assert checks["space"].status == "failed"
+    assert checks["file system"].status == "warning"
+    assert checks["permissions"].status == "failed"
+    assert "No space" in checks["permissions"].found
+
+
+@pytest.mark.parametrize(
+    ("free", "inodes", "status"),
+    [
+        (1 << 35, 10**6, "ok"),
+        (1 << 29, 10**6, "warning"),
+        (1 << 20, 10**6, "failed"),
+        (1 << 35, 10, "failed"),
+    ],
+)
+def test_space_and_inodes_are_both_looked_at(
+    spool: Path, monkeypatch: pytest.MonkeyPatch, free: int, inodes: int, status: str
+) -> None:
+    found = os.statvfs_result((4096, 4096, 1 << 30, free >> 12, free >> 12, 10**7, inodes, inodes, 0, 255))
+    monkeypatch.setattr("archiver.doctor.spool.os.statvfs", lambda _: found)
+    assert spool_checks(spool)["space"].status == status
+
+
+def test_a_file_system_without_a_number_of_inodes_is_well(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = os.statvfs_result((4096, 4096, 1 << 30, 1 << 25, 1 << 25, 0, 0, 0, 0, 255))
+    monkeypatch.setattr("archiver.doctor.spool.os.statvfs", lambda _: found)
+    assert spool_checks(spool)["space"].status == "ok"
+
+
+def test_files_of_another_user_are_a_warning_unless_we_are_root(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (spool / "theirs.json").write_text("{}")
+    monkeypatch.setattr("archiver.doctor.spool.os.geteuid", lambda: os.getuid() + 4711)
+    assert spool_checks(spool)["owners"].status == "warning"
+    monkeypatch.setattr("archiver.doctor.spool.os.geteuid", lambda: 0)
+    assert spool_checks(spool)["owners"].status == "ok"
+
+
+def test_files_that_may_not_be_read_fail(spool: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (spool / "closed.json").write_text("{}")
+    monkeypatch.setattr("archiver.doctor.spool.os.access", lambda *_: False)
+    assert "closed.json" in spool_checks(spool)["readable"].found
+
+
+def test_names_of_no_known_kind_are_a_warning_and_shown_as_data(spool: Path) -> None:
+    for name in ("a.csv", "b\x1b[31m.txt", ".hidden", "good.jsonl.gz"):
+        (spool / name).write_text("")
+    check = spool_checks(spool)["names"]
+    assert check.status == "warning"
+    assert "'a.csv'" in check.found
+    assert "\x1b" not in check.found
+    assert "hidden" not in check.found
+
+
+def test_claims_of_dead_runs_are_a_warning_and_those_of_live_ones_are_not(spool: Path) -> None:
+    claim = spool / "claims" / "one"
+    claim.mkdir(parents=True)
+    with (claim / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert spool_checks(spool)["claims"].status == "ok"
+    assert spool_checks(spool)["claims"].status == "warning"
+    (claim / "lock").unlink()
+    assert spool_checks(spool)["claims"].status == "warning"
+
+
+def test_a_spool_that_remembers_another_archive_fails(tmp_path: Path, spool: Path) -> None:
+    store = LocalStore(tmp_path / "archive")
+    said = {"archive": "00000000-0000-4000-8000-000000000000", "location": "s3://elsewhere/audit"}
+    (spool / REMEMBERED).write_text(json.dumps(said))
+    name = f"spool {spool}: archive"
+    absent = examine(store, spool)[name]
+    assert absent.status == "failed"
+    assert "s3://elsewhere/audit" in absent.found
+    init_archive(store, rounds=0)
+    assert examine(store, spool)[name].status == "failed"
+    (spool / REMEMBERED).write_text("[]")
+    assert examine(store, spool)[name].status == "failed"
+
+
+# --- versions -------------------------------------------------------------------------------------------
+
+
+def test_libraries_that_are_too_old_or_absent_fail() -> None:
+    ok = check_versions(["pyarrow>=1.0", "pytest>=10000; extra == 'test'", "jsonschema[format-nongpl]>=4"])
+    assert ok.status == "ok"
+    assert "pyarrow" in ok.found
+    assert "pyarrow" in check_versions(["pyarrow>=9999.1"]).found
+    assert check_versions(["pyarrow>=9999.1"]).status == "failed"
+    assert check_versions(["no-such-library>=1"]).status == "failed"
+
+
+def test_a_python_that_is_too_old_fails() -> None:
+    assert check_versions([], (3, 10, 4)).status == "failed"
+    assert check_versions([], (3, 11)).status == "ok"
+
+
+def test_a_report_is_well_unless_a_check_failed() -> None:
+    assert DoctorReport([Check("a", "warning", "")]).is_well
+    assert not DoctorReport([Check("a", "ok", ""), Check("b", "failed", "")]).is_well
