@@ -269,16 +269,17 @@ def client(moto: S3Server) -> Any:
 
 
 def test_a_default_retention_is_a_warning(moto: S3Server, client: Any) -> None:
-    client.create_bucket(Bucket="locked", ObjectLockEnabledForBucket=True)
-    place = S3Place(moto, "locked", "x")
-    checks = examine(place.store())
-    assert checks["write once"].status == "ok"
-    assert checks["versioning"].status == "ok"
+    for bucket in ("locked", "locked-by-default"):
+        client.create_bucket(Bucket=bucket, ObjectLockEnabledForBucket=True)
     rule = {"DefaultRetention": {"Mode": "GOVERNANCE", "Days": 7}}
     client.put_object_lock_configuration(
-        Bucket="locked", ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule}
+        Bucket="locked-by-default",
+        ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": rule},
     )
-    check = examine(place.store())["write once"]
+    checks = examine(S3Place(moto, "locked", "x").store())
+    assert checks["write once"].status == "ok"
+    assert checks["versioning"].status == "ok"
+    check = examine(S3Place(moto, "locked-by-default", "x").store())["write once"]
     assert check.status == "warning"
     assert "GOVERNANCE, 7 days" in check.found
 
@@ -472,6 +473,7 @@ def test_a_spool_that_remembers_another_archive_fails(tmp_path: Path, spool: Pat
     absent = examine(store, spool)[name]
     assert absent.status == "failed"
     assert "s3://elsewhere/audit" in absent.found
+    store = LocalStore(tmp_path / "archive")
     init_archive(store, rounds=0)
     assert examine(store, spool)[name].status == "failed"
     (spool / REMEMBERED).write_text("[]")

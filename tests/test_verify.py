@@ -30,6 +30,7 @@ from archiver.generate import Delivery, deliveries
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Commit, Counts, DataFile, digest_of
 from archiver.progress import Silent
+from archiver.store.base import Store
 from archiver.store.local import LocalStore
 from archiver.validate import Rules, Validator
 from archiver.verify import MEANINGS, VerifyReport, parse_expected, verify
@@ -802,3 +803,16 @@ def test_the_command_prints_the_head_to_expect_next_time(root: Path, ledger: Cha
     document = json.loads(again.stdout)
     assert document["message_type"] == "verify_report"
     assert document["words"] == {"truncated": 1}
+
+
+def test_damage_is_found_alike_on_every_kind_of_store(store: Store) -> None:
+    archive = init_archive(store, rounds=0)
+    deliver(archive, deliveries(events=60, seed=5, workspaces=2, days=1, invalid=0.1))
+    assert found(verify(store)) == set()
+    altered, missing = sorted(archive.ledger.snapshot.files)[:2]
+    content = bytearray(store.get(altered))
+    content[100] ^= 1
+    store.put(altered, bytes(content), mode="overwrite")
+    store.delete([missing])
+    store.put("stranger", b"")
+    assert found(verify(store)) == {("altered", altered), ("missing", missing), ("foreign", "stranger")}

@@ -175,7 +175,7 @@ def _contents(folder: Path) -> Iterator[Check]:
         yield Check("readable", "failed", _some(unreadable, "may not be read"), fix)
     if strangers:
         found = _some(strangers, "are another user's, so nobody says who writes them")
-        fix = "nothing need be done, they are taken after five quiet minutes; sooner if the same user writes them"
+        fix = "no need to: they are taken after five quiet minutes; sooner if this user writes them"
         yield Check("owners", "warning", found, fix)
     else:
         yield Check("owners", "ok", "every file is ours, or we are root")

@@ -318,3 +318,13 @@ def test_a_session_token_reaches_pyarrow(
     with pytest.raises(OSError, match=r"(?i)access.?denied|403"):
         filesystem.open_input_file(root + "a")
     assert gateway.headers[0]["x-amz-security-token"] == "a-token"
+    assert "x-amz-checksum-mode" not in gateway.headers[0]  # which not every server answers
+
+
+def test_the_bucket_is_in_the_path_where_an_endpoint_is_named(gateway: Gateway, s3_bucket: S3Place) -> None:
+    host = gateway.endpoint.removeprefix("http://").replace("127.0.0.1", "localhost")
+    store = s3_bucket.store(endpoint_url=f"http://{host}", attempts=1)
+    store.put("a", b"1")
+    filesystem, root = store.arrow()
+    assert filesystem.open_input_file(root + "a").read() == b"1"
+    assert {headers["host"] for headers in gateway.headers} == {host}

@@ -33,7 +33,9 @@ RUBBISH = b'{"rubbish":'
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(protocol.commit, "__kwdefaults__", {**protocol.commit.__kwdefaults__, "pause": _no_pause})
+    monkeypatch.setattr(
+        protocol.commit, "__kwdefaults__", {**protocol.commit.__kwdefaults__, "pause": _no_pause}
+    )
 
 
 def _no_pause(_: float) -> None:

@@ -9,12 +9,13 @@ from .commit_model.rules import EVERY_RULE, Rule
 from .commit_model.scenarios import SCENARIOS
 from .commit_model.search import search
 
+LONG = [pytest.mark.soak, pytest.mark.timeout(900)]
 QUICK = [name for name, scenario in SCENARIOS.items() if not scenario.is_long]
 
 
 @pytest.mark.parametrize(
     "name",
-    [pytest.param(n, marks=[pytest.mark.soak] if s.is_long else []) for n, s in SCENARIOS.items()],
+    [pytest.param(n, marks=LONG if s.is_long else []) for n, s in SCENARIOS.items()],
 )
 def test_the_protocol_as_designed_is_clean(name: str) -> None:
     found = search(SCENARIOS[name])

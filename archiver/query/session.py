@@ -1,0 +1,287 @@
+"""Questions in SQL about one snapshot of the archive, asked by people who may write any SQL.
+
+Every statement gets a fresh DuckDB of its own, in memory and locked: it can read the
+snapshot's views and nothing else, and it can neither write nor go on for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeVar
+
+import duckdb
+import pyarrow as pa
+
+from archiver.archive import Archive
+from archiver.errors import ArchiverError, QueryError
+from archiver.query.statement import checked
+from archiver.query.views import Pinned, Scans
+
+_BATCH_ROWS: Final = 50_000
+_SIZE: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?B|B)\s*", re.ASCII | re.IGNORECASE)
+_UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
+    unit: 1 << (10 * power) for power, unit in enumerate(("kib", "mib", "gib", "tib"), 1)
+}
+_CONFIG: Final[dict[str, Any]] = {
+    "python_enable_replacements": False,  # else a name in SQL could be a variable of ours
+    "autoinstall_known_extensions": False,
+    "autoload_known_extensions": False,
+    "allow_community_extensions": False,
+    "allow_persistent_secrets": False,
+}
+_T = TypeVar("_T")
+
+
+def size_in_bytes(text: str) -> int:
+    """Read a size such as `512MB` or `1.5GiB`.
+
+    Raises:
+        QueryError: It is none.
+    """
+    found = _SIZE.fullmatch(text)
+    size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
+    if size <= 0:
+        raise QueryError(f"{text!r:.40} is no size", hint="such as 512MB or 2GB")
+    return size
+
+
+@dataclass(slots=True)
+class _Running:
+    """One statement under way: DuckDB works on a thread of its own, so that it can be stopped."""
+
+    connection: duckdb.DuckDBPyConnection
+    scans: Scans
+    timeout_seconds: float | None
+    deadline: float | None = None
+    _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "query"))
+
+    def call(self, work: Callable[[], _T]) -> _T:
+        """Do `work`, and interrupt DuckDB when the time is up or when Ctrl-C comes."""
+        future = self._worker.submit(work)
+        try:
+            late = self._is_late(future)
+        except BaseException:
+            self._stop(future)
+            raise
+        if late:
+            self._stop(future)
+            raise QueryError(
+                f"no answer within {self.timeout_seconds:g} seconds", hint="ask for less, or allow it more time"
+            )
+        try:
+            return future.result()
+        except ArchiverError:
+            raise
+        except (duckdb.Error, pa.ArrowException, OSError, MemoryError, RuntimeError, ValueError) as error:
+            if self.scans.failures:
+                raise self.scans.failures[0] from error
+            raise _query_error(error) from error
+
+    def _is_late(self, future: Future[_T]) -> bool:
+        if self.deadline is None:
+            wait([future])
+            return False
+        return not wait([future], max(self.deadline - time.monotonic(), 0)).done
+
+    def _stop(self, future: Future[Any]) -> None:
+        while not future.done():
+            self.connection.interrupt()  # one that comes between two of its steps is not noticed
+            wait([future], 0.1)
+
+    def close(self) -> None:
+        self._worker.shutdown()
+        self.connection.close()
+
+
+class Answer:
+    """What a statement found, read as it is asked for, once.
+
+    Reading to the end closes it; so does leaving its `with` block.
+
+    Attributes:
+        schema: Names (made unique) and types of the columns.
+    """
+
+    def __init__(self, running: _Running, reader: pa.RecordBatchReader) -> None:
+        self._running: _Running | None = running
+        self._reader = reader
+        self.schema = pa.schema(
+            [part.with_name(name) for part, name in zip(reader.schema, _unique(reader.schema.names), strict=True)]
+        )
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        """Yield what is left, in batches of bounded size.
+
+        Raises:
+            QueryError: The statement failed, or its time is up.
+        """
+        running = self._running
+        try:
+            while running is not None and (batch := running.call(self._next)) is not None:
+                yield pa.RecordBatch.from_arrays(batch.columns, schema=self.schema)
+        finally:
+            self.close()
+
+    def _next(self) -> pa.RecordBatch | None:
+        try:
+            return self._reader.read_next_batch()
+        except StopIteration:  # which a future does not carry
+            return None
+
+    def arrow(self) -> pa.Table:
+        """Return what is left, as a table in memory."""
+        return pa.Table.from_batches(self.batches(), self.schema)
+
+    def close(self) -> None:
+        """Stop the statement and let go of its memory. May be called again."""
+        if self._running is not None:
+            running, self._running = self._running, None
+            running.call(self._reader.close)
+            running.close()
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Asks statements about one snapshot. Safe to use from several threads.
+
+    Attributes:
+        sequence: Of the commit whose snapshot this is.
+    """
+
+    _pinned: Pinned
+    _memory_bytes: int
+    _timeout_seconds: float | None
+
+    @property
+    def sequence(self) -> int:
+        return self._pinned.sequence
+
+    def sql(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Answer:
+        """Ask one statement.
+
+        Args:
+            statement: One SELECT, EXPLAIN, DESCRIBE, SUMMARIZE or SHOW over the views `events`,
+                `alerts`, `supplements`, `quarantine` and `commits`. Times are in UTC.
+            parameters: Values for `?` or `$name`.
+
+        Raises:
+            QueryError: It is not allowed, it failed, or it took too long.
+            IntegrityError, StoreError: Something in the archive could not be read.
+        """
+        text = checked(statement)
+        scans = Scans(self._pinned)
+        running = _Running(duckdb.connect(":memory:", config=_CONFIG), scans, self._timeout_seconds)
+        if self._timeout_seconds is not None:
+            running.deadline = time.monotonic() + self._timeout_seconds
+        try:
+            reader = running.call(lambda: self._start(running, text, parameters))
+        except BaseException:
+            running.close()
+            raise
+        return Answer(running, reader)
+
+    def _start(
+        self, running: _Running, text: str, parameters: Sequence[Any] | Mapping[str, Any] | None
+    ) -> pa.RecordBatchReader:
+        connection = running.connection
+        for setting in (
+            f"memory_limit='{self._memory_bytes}B'",
+            f"threads={len(os.sched_getaffinity(0))}",
+            "temp_directory=''",
+            "TimeZone='UTC'",
+            "Calendar='gregorian'",
+        ):
+            connection.execute(f"SET {setting}")
+        # The list must be set while access is still open, and holds once it is closed.
+        connection.execute("SET allowed_paths=$1", [running.scans.local_paths()])
+        running.scans.make_views(connection)
+        connection.execute("SET enable_external_access=false")
+        connection.execute("SET lock_configuration=true")
+        relation = connection.sql(text, params=parameters)
+        return relation.to_arrow_reader(_BATCH_ROWS)
+
+
+def open_session(
+    archive: Archive, *, memory_limit: str = "1GB", timeout_seconds: float | None = None
+) -> Session:
+    """Open a session over the snapshot that the archive's ledger is at.
+
+    Args:
+        memory_limit: What DuckDB may take for each statement; nothing is spilled to disk.
+            It does not count the long strings that functions such as `repeat` build: where
+            anybody may ask anything, wrap the asking in `limited_memory` as well.
+        timeout_seconds: For each statement, its answer read to the end.
+
+    Raises:
+        QueryError: The memory limit is no size.
+    """
+    return Session(Pinned.of(archive), size_in_bytes(memory_limit), timeout_seconds)
+
+
+@contextlib.contextmanager
+def limited_memory(memory_limit: str) -> Iterator[None]:
+    """Let this whole process take no more memory than it has now, and `memory_limit` thrice, and 1 GiB.
+
+    The operating system refuses what is beyond, and DuckDB then says so. Linux only;
+    elsewhere this does nothing.
+    """
+    import resource  # noqa: PLC0415 - not everywhere
+
+    used = _private_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    wanted = used + 3 * size_in_bytes(memory_limit) + (1 << 30)
+    unlimited = resource.RLIM_INFINITY
+    if used == 0 or (soft != unlimited and soft < wanted) or (hard != unlimited and hard < wanted):
+        yield
+        return
+    resource.setrlimit(resource.RLIMIT_DATA, (wanted, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
+def _private_bytes() -> int:
+    try:
+        with open("/proc/self/status") as status:  # noqa: PTH123 - no file of ours
+            found = re.search(r"VmData:\s+([0-9]+) kB", status.read())
+    except OSError:
+        return 0
+    return int(found[1]) * 1024 if found else 0
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    taken: dict[str, None] = {}  # in order
+    for name in names:
+        candidate, number = name, 1
+        while candidate in taken:
+            candidate, number = f"{name}_{number}", number + 1
+        taken[candidate] = None
+    return list(taken)
+
+
+def _query_error(error: Exception) -> QueryError:
+    message = str(error).strip() or type(error).__name__
+    message = re.split(r"\n+(?:Possible solutions|Detail: Python exception)", message)[0].rstrip()
+    hint = ""
+    if isinstance(error, MemoryError) or "Out of Memory" in message or "bad allocation" in message:
+        hint = "ask for less at once, or allow more memory"
+    elif "Permission Error" in message or "configuration has been locked" in message:
+        hint = "a statement reads the archive's views and nothing else"
+    elif "Catalog Error: Table" in message:
+        hint = "the views are events, alerts, supplements, quarantine and commits"
+    elif "No files found" in message or "Failed to open" in message or "Cannot open file" in message:
+        hint = "a file of the archive cannot be read: run `archiver verify`"
+    return QueryError(message, hint=hint)

@@ -1,0 +1,309 @@
+"""The views of a session: one snapshot of the archive, as DuckDB sees it.
+
+Where the data files are Parquet in a local folder, DuckDB reads them itself, by an exact
+list. In a bucket they are a pyarrow dataset made from the ledger: nothing is listed, and
+a file that cannot match by workspace or time is not opened. JSON lines, the quarantine
+and the commits are streams that are read when, and only when, a statement scans them.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from archiver import columns, datafile, quarantine
+from archiver.archive import IDENTITY_WINDOW_DAYS, Archive
+from archiver.errors import ArchiverError
+from archiver.ledger.entry import Commit, DataFile, ListedObject
+from archiver.ledger.ledger import Ledger
+from archiver.store.base import Store
+
+_DAY_US: Final = 86_400_000_000
+_READERS: Final = 16
+_BATCH_ROWS: Final = 10_000
+
+# The base's own: where a row lies, how it came, and the bytes that it is.
+_NOT_SUPPLEMENTED: Final = frozenset(
+    {"workspace_id", "id", "shape", "event_time", "received_at", "source", "ordinal", "body"}
+)
+# What a JSON-lines file does not know any more.
+_LOST_IN_LINES: Final = frozenset({"received_at", "source", "ordinal"})
+
+QUARANTINE: Final = pa.schema(
+    [
+        pa.field("commit", pa.int64(), nullable=False),
+        pa.field("ordinal", pa.int64(), nullable=False),
+        pa.field("name", pa.string(), nullable=False),  # <commit>:<ordinal>, as commands take it
+        pa.field("reason", pa.string(), nullable=False),
+        pa.field("detail", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("stream", pa.string()),
+        pa.field("input", pa.string(), nullable=False),
+        pa.field("offset", pa.int64(), nullable=False),
+        pa.field("received_at", columns.TIME, nullable=False),
+        pa.field("dataset", pa.string()),
+        pa.field("workspace_id", pa.string()),
+        pa.field("event_id", pa.string()),
+        pa.field("body", pa.string()),  # null where it is not UTF-8
+        pa.field("body_base64", pa.string(), nullable=False),
+    ]
+)
+_COUNTED: Final = [
+    *("read", "archived", "supplements", "duplicates", "quarantined", "moved", "inputs", "input_bytes"),
+    *("files", "rows", "bytes", "removed", "fenced", "oldest_readable"),
+]
+COMMITS: Final = pa.schema(
+    [
+        pa.field("sequence", pa.int64(), nullable=False),
+        pa.field("digest", pa.string(), nullable=False),
+        pa.field("previous", pa.string(), nullable=False),
+        pa.field("committed_at", columns.TIME, nullable=False),
+        pa.field("operation", pa.string(), nullable=False),
+        pa.field("source", pa.string()),
+        pa.field("batch", pa.string(), nullable=False),
+        pa.field("attempt", pa.string(), nullable=False),
+        *(pa.field(name, pa.int64(), nullable=False) for name in _COUNTED),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """What is live in one snapshot. Does not move when the archive's ledger does."""
+
+    store: Store
+    ledger: Ledger
+    sequence: int
+    files: dict[str, tuple[DataFile, ...]]
+    quarantined: tuple[tuple[int, ListedObject], ...]
+    moved: frozenset[tuple[int, int]]
+    window_us: int
+
+    @staticmethod
+    def of(archive: Archive) -> Pinned:
+        """Pin the snapshot that the archive's ledger is at."""
+        now = archive.ledger.snapshot
+        files: dict[str, list[DataFile]] = {dataset: [] for dataset in columns.SCHEMAS}
+        for file in now.files.values():
+            files[file.partition.dataset].append(file)
+        days = now.archive.get("identity_window_days", IDENTITY_WINDOW_DAYS)
+        return Pinned(
+            store=archive.store,
+            ledger=archive.ledger,
+            sequence=now.sequence,
+            files={dataset: tuple(some) for dataset, some in files.items()},
+            quarantined=tuple(now.quarantine),
+            moved=frozenset(now.moved),
+            window_us=days * _DAY_US,
+        )
+
+
+@dataclass(slots=True)
+class Scans:
+    """What the views of one connection scan.
+
+    Attributes:
+        failures: Errors of ours that a stream met; DuckDB reports them as text only.
+    """
+
+    pinned: Pinned
+    failures: list[ArchiverError] = field(default_factory=list)
+
+    def local_paths(self) -> list[str]:
+        """Return the files that DuckDB reads itself."""
+        return [path for dataset in columns.SCHEMAS for path in self._native_paths(dataset) or ()]
+
+    def make_views(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Create all views in `connection`, whose access to files is still open."""
+        supplemented = bool(self.pinned.files["supplements"])
+        for dataset in columns.SCHEMAS:
+            name = "_events" if dataset == "events" and supplemented else dataset
+            paths = self._native_paths(dataset)
+            if paths:
+                listed = ", ".join(_quoted(path) for path in paths)
+                names = ", ".join(f'"{column}"' for column in columns.SCHEMAS[dataset].names)
+                connection.execute(
+                    f"CREATE VIEW {name} AS SELECT {names} "  # noqa: S608 - our own names, quoted paths
+                    f"FROM read_parquet([{listed}], hive_partitioning=false)"
+                )
+            else:
+                connection.register(name, self._scannable(dataset))
+        if supplemented:
+            connection.execute(_supplemented_view(self.pinned.window_us))
+        connection.register("quarantine", _Stream(QUARANTINE, self._quarantine, self.failures))
+        connection.register("commits", _Stream(COMMITS, self._commits, self.failures))
+
+    def _native_paths(self, dataset: str) -> list[str] | None:
+        paths = []
+        for file in self.pinned.files[dataset]:
+            path = self.pinned.store.local_path(file.key)
+            if path is None or not file.key.endswith(".parquet") or any(char in path for char in "*?["):
+                return None
+            paths.append(path)
+        return paths
+
+    def _scannable(self, dataset: str) -> Any:
+        files, schema = self.pinned.files[dataset], columns.SCHEMAS[dataset]
+        if not files:
+            return schema.empty_table()
+        if all(file.key.endswith(".parquet") for file in files):
+            return _dataset(self.pinned.store, files, schema)
+        loose = pa.schema([part.with_nullable(True) for part in schema])
+        return _Stream(loose, lambda: self._rows(dataset, loose), self.failures)
+
+    def _rows(self, dataset: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+        for file in self.pinned.files[dataset]:
+            content = self.pinned.store.get(file.key)
+            table = datafile.decode(content, file.key, dataset, schema.names)
+            if not file.key.endswith(".parquet"):
+                for name in _LOST_IN_LINES:
+                    at = schema.get_field_index(name)
+                    table = table.set_column(at, name, pa.nulls(table.num_rows, schema.field(at).type))
+            yield from table.cast(schema).to_batches()
+
+    def _quarantine(self) -> Iterator[pa.RecordBatch]:
+        moved = self.pinned.moved
+        for commit, listed in self.pinned.quarantined:
+            rows = []
+            for entry in quarantine.decode(self.pinned.store.get(listed.key), listed, commit):
+                if (commit, entry.rejection.ordinal) not in moved:
+                    rows.append(_quarantine_row(entry))
+            yield pa.RecordBatch.from_pylist(rows, QUARANTINE)
+
+    def _commits(self) -> Iterator[pa.RecordBatch]:
+        with ThreadPoolExecutor(_READERS) as readers:
+            for start in range(0, self.pinned.sequence + 1, _BATCH_ROWS):
+                wanted = range(start, min(start + _BATCH_ROWS, self.pinned.sequence + 1))
+                rows = [_commit_row(commit) for commit in readers.map(self.pinned.ledger.read, wanted)]
+                yield pa.RecordBatch.from_pylist(rows, COMMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    """Something that DuckDB scans by Arrow's stream protocol: each scan starts `batches` anew."""
+
+    schema: pa.Schema
+    batches: Callable[[], Iterator[pa.RecordBatch]]
+    failures: list[ArchiverError]
+
+    def __arrow_c_schema__(self) -> object:
+        return self.schema.__arrow_c_schema__()
+
+    def __arrow_c_stream__(self, requested_schema: object = None) -> object:
+        reader = pa.RecordBatchReader.from_batches(self.schema, self._watched())
+        return reader.__arrow_c_stream__(requested_schema)
+
+    def _watched(self) -> Iterator[pa.RecordBatch]:
+        try:
+            yield from self.batches()
+        except ArchiverError as error:
+            self.failures.append(error)
+            raise
+
+
+def _dataset(store: Store, files: tuple[DataFile, ...], schema: pa.Schema) -> ds.Dataset:
+    """Return the files as a dataset that knows from the ledger what each can hold."""
+    system, root = store.arrow()
+    form = ds.ParquetFileFormat()
+    fragments = []
+    for file in files:
+        lowest, highest = pa.scalar(file.min_us, columns.TIME), pa.scalar(file.max_us, columns.TIME)
+        holds = (
+            (pc.field("workspace_id") == pa.scalar(file.partition.workspace))
+            & (pc.field("event_time") >= lowest)
+            & (pc.field("event_time") <= highest)
+        )
+        fragments.append(form.make_fragment(root + file.key, filesystem=system, partition_expression=holds))
+    return ds.FileSystemDataset(fragments, schema, form, system)
+
+
+def _supplemented_view(window_us: int) -> str:
+    """Return the view `events`: what supplements tell fills what is null in the base.
+
+    Of each column the supplements of one (workspace, id) are gathered into one list before
+    the join, so that no event comes twice, and a column that no statement asks for is not
+    gathered at all. The base stays the left side of one join, so that filters on
+    workspace, id and time still prune its files; a window function would stop that.
+    """
+    told, shown = [], []
+    for name in columns.SCHEMAS["events"].names:
+        if name in _NOT_SUPPLEMENTED:
+            shown.append(f'base."{name}"')
+            continue
+        told.append(
+            f"list({{'at': epoch_us(event_time), 'value': \"{name}\"}} ORDER BY event_time, received_at, ordinal) "
+            f'FILTER ("{name}" IS NOT NULL) AS "{name}"'
+        )
+        shown.append(
+            f'coalesce(base."{name}", list_filter(more."{name}", lambda one: '
+            f'abs(one.at - epoch_us(base.event_time)) <= {window_us})[1].value) AS "{name}"'
+        )
+    return f"""
+        CREATE VIEW events AS SELECT {", ".join(shown)} FROM _events AS base LEFT JOIN (
+            SELECT workspace_id AS workspace, id AS identity, {", ".join(told)}
+            FROM supplements WHERE dataset = 'events' GROUP BY workspace_id, id
+        ) AS more ON base.workspace_id = more.workspace AND base.id = more.identity
+    """  # noqa: S608 - made of our own column names
+
+
+def _quarantine_row(entry: quarantine.QuarantineEntry) -> dict[str, Any]:
+    one = entry.rejection
+    try:
+        text: str | None = one.body.decode()
+    except UnicodeDecodeError:
+        text = None
+    return {
+        "commit": entry.commit,
+        "ordinal": one.ordinal,
+        "name": entry.name,
+        "reason": one.reason,
+        "detail": one.detail,
+        "source": entry.source,
+        "stream": one.stream,
+        "input": entry.input_name,
+        "offset": one.offset,
+        "received_at": one.received_at,
+        "dataset": one.dataset,
+        "workspace_id": one.workspace_id,
+        "event_id": one.event_id,
+        "body": text,
+        "body_base64": base64.b64encode(one.body).decode(),
+    }
+
+
+def _commit_row(commit: Commit) -> dict[str, Any]:
+    said = commit.content
+    return {
+        "sequence": commit.sequence,
+        "digest": commit.digest,
+        "previous": commit.previous,
+        "committed_at": commit.committed_us,
+        "operation": said.operation,
+        "source": said.source.get("name"),
+        "batch": said.batch,
+        "attempt": said.attempt,
+        **said.counts.to_json(),
+        "moved": len(said.moved),
+        "inputs": len(said.inputs),
+        "input_bytes": sum(one["bytes"] for one in said.inputs),
+        "files": len(said.added),
+        "rows": sum(file.rows for file in said.added),
+        "bytes": sum(file.bytes for file in said.added),
+        "removed": len(said.removed),
+        "fenced": len(said.fenced),
+        "oldest_readable": commit.oldest_readable,
+    }
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
