@@ -192,10 +192,9 @@ def _excerpt(value: Any) -> str:
     if isinstance(value, list):
         return f"an array of {len(value)} elements"
     if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, Decimal | _Numeral):
-        return _shown(str(value))
-    return '"' + _shown(value) + '"'
+        return str(value).lower()
+    shown = _shown(str(value))
+    return shown if isinstance(value, Decimal | _Numeral) else f'"{shown}"'
 
 
 def _shown(text: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, Final
 import jsonschema_rs
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import SchemaError, ValidationError, best_match
-from jsonschema_specifications import REGISTRY  # the drafts' own schemas; fetches nothing
+from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # the drafts; fetches nothing
 from referencing.exceptions import Unresolvable
 from referencing.jsonschema import DRAFT202012
 
@@ -112,7 +112,8 @@ class Judge:
         for validator in self._validators:
             first = list(islice(validator.iter_errors(tree), _MOST_ERRORS))
             if first:
-                return best_match(first)
+                best: ValidationError = best_match(first)
+                return best
         return None
 
 
@@ -219,7 +220,8 @@ def excerpt(value: Any) -> str:
 def describe(error: ValidationError | SchemaError) -> str:
     """Say in words where `error` is, what was expected there and what was found."""
     where = ".".join(str(step) for step in error.absolute_path) or "event"
-    keyword, rule, value = str(error.validator), error.validator_value, error.instance
+    keyword, value = str(error.validator), error.instance
+    rule: Any = error.validator_value
     if keyword == "required" and isinstance(value, dict):
         missing = ", ".join(str(name) for name in rule if name not in value)
         return bounded(f"{where}: required, but missing: {missing}")

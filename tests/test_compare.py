@@ -1,5 +1,7 @@
 """When two bodies of one identity are the same event, more of it, or another."""
 
+# ruff: noqa: E501  # tables of odd values, and bodies in one piece, read better wide
+
 from __future__ import annotations
 
 import json

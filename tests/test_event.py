@@ -1,9 +1,12 @@
 """The pieces of `event` and `jsontext`: instants, exact numbers, slices, forms."""
 
+# ruff: noqa: E501  # tables of odd values, and bodies in one piece, read better wide
+
 from __future__ import annotations
 
 import sys
 
+import orjson
 import pyarrow as pa
 import pytest
 from jsonschema import Draft202012Validator
@@ -132,8 +135,6 @@ def test_what_json_libraries_read_differently_is_not_plain(odd: object) -> None:
     "body", [b'{"a":1,"a":1}', b'{"a":1e2}', b'{"a": 1,"b":2}', b'{"a":1}\n', b'{"a":"\\/"}', b"-0"]
 )
 def test_no_writer_vouches_for_a_body_that_it_would_not_write(body: bytes) -> None:
-    import orjson
-
     assert writer_of(body, orjson.loads(body)) is None
 
 
@@ -141,8 +142,6 @@ def test_no_writer_vouches_for_a_body_that_it_would_not_write(body: bytes) -> No
     "text", ['{"a":"ł","b":[1.5]}', '{"a": "ł", "b": [1.5]}', '{"a": "\\u0142"}', '{"a":"\\u0142"}']
 )
 def test_the_common_styles_have_their_writer(text: str) -> None:
-    import orjson
-
     tree = orjson.loads(text)
     writer = writer_of(text.encode(), tree)
     assert writer is not None

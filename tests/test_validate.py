@@ -1,5 +1,7 @@
 """The seam: blocks in, rows and rejections out. Each trap that a bulk reader fell into has its test."""
 
+# ruff: noqa: E501  # tables of odd values, and bodies in one piece, read better wide
+
 from __future__ import annotations
 
 import gc
@@ -366,6 +368,12 @@ def test_members_named_like_columns_never_get_into_a_column() -> None:
     assert json.loads(found["extra"])["data"] == {
         "body": "x", "source": "y", "event_time": 1, "workspace_id": "z", "ordinal": 5, "shape": "s"
     }  # fmt: skip
+
+
+def test_an_unknown_member_of_the_envelope_goes_to_extra() -> None:
+    found = row(GOOD[:-1] + ',"delivery":[1]}')
+    assert found["extra"] == '{"delivery":[1]}'
+    assert validated(GOOD[:-1] + ',"delivery":[1]}').proven == 1
 
 
 def test_an_alert_may_have_members_named_like_those_of_events() -> None:

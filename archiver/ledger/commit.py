@@ -67,7 +67,7 @@ def commit(
     seen: int,
     collides: Callable[[Sequence[Commit]], bool] = lambda _: False,
     refit: Callable[[Snapshot, Content], Content | None] | None = None,
-    oldest_readable: int | None = None,
+    oldest_readable: int = 0,
     pause: Callable[[float], None] = time.sleep,
 ) -> Outcome:
     """Validate `content` against the head and put it at the next slot, until one of us has it.
@@ -78,7 +78,7 @@ def commit(
         collides: Says whether these commits, all behind `seen`, added or supplemented
             an identity that `content` adds or supplements.
         refit: Fits the content to a newer head, where it may shrink; None is nothing left to say.
-        oldest_readable: The new value, if this commit raises it.
+        oldest_readable: The new value, if this commit raises it; it never falls.
 
     Raises:
         CommitConflictError: Others won every slot we tried; nothing of ours is in the ledger.
@@ -109,7 +109,7 @@ def commit(
             sequence=head.sequence + 1,
             previous=head.digest,
             committed_us=max(clock.now_us(), head.committed_us),
-            oldest_readable=head.oldest_readable if oldest_readable is None else oldest_readable,
+            oldest_readable=max(head.oldest_readable, oldest_readable),
             content=content,
         )
         if put_in_slot(ledger.store, entry, pause=pause):

@@ -37,7 +37,9 @@ class Claim:
         self.folder = folder
         self._lock: int | None = lock
         self._taken = 0
-        self._names: dict[str, str] = {}  # of the files taken by this process: a claimed name may be cut
+        # Claimed name -> original one, where it is known. It can be told from the claimed one, too,
+        # but for names so long that they had to be cut.
+        self.names: dict[str, str] = {}
 
     @classmethod
     def create(cls, spool: Path) -> Claim:
@@ -82,7 +84,7 @@ class Claim:
         except OSError as error:
             raise SourceError(f"{self.spool / name}: cannot claim it: {error.strerror}") from error
         self._taken += 1
-        self._names[target.name] = name
+        self.names[target.name] = name
         with told(target, "look at it"):
             status = os.lstat(target)
             if Stamp.of(status) == stamp and stat.S_ISREG(status.st_mode):
@@ -96,7 +98,7 @@ class Claim:
         for name in sorted(path.name for path in self.folder.iterdir()):
             if name not in (LOCK, RECORD) and not name.startswith(durable.TEMPORARY_PREFIX):
                 numbered = _NUMBERED.fullmatch(name)
-                uncut = self._names.get(name) or (numbered[1] if numbered else name)
+                uncut = self.names.get(name) or (numbered[1] if numbered else name)
                 yield uncut, self.folder / name
 
     def give_back(self, name: str, path: Path) -> None:

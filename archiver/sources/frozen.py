@@ -137,6 +137,7 @@ class SpoolBatch:
             whole = False
         if not whole:
             raise SourceError(f"{path}: not a batch's record, or an altered one", hint=hint)
+        claim.names.update((each.claimed, each.name) for each in files)
         return batch
 
     def read(self) -> Iterator[Block]:

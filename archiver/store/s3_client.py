@@ -47,9 +47,7 @@ class S3Clients:
         environment = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
         self._endpoint_url = endpoint_url or environment or None
         self._region = region
-        self._style = addressing_style
-        if addressing_style == "auto" and self._endpoint_url and not _is_aws(self._endpoint_url):
-            self._style = "path"
+        self._style = addressing_style  # boto3 and pyarrow both take `auto` at an endpoint for `path`
         self._attempts = attempts
         self._timeouts = (connect_timeout_seconds, read_timeout_seconds)
         self._lock = threading.Lock()

@@ -318,7 +318,26 @@ def test_a_session_token_reaches_pyarrow(
     with pytest.raises(OSError, match=r"(?i)access.?denied|403"):
         filesystem.open_input_file(root + "a")
     assert gateway.headers[0]["x-amz-security-token"] == "a-token"
-    assert "x-amz-checksum-mode" not in gateway.headers[0]  # which not every server answers
+
+
+def test_pyarrow_sends_no_checksums_that_other_servers_refuse(
+    s3_bucket: S3Place, gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION"):
+        monkeypatch.delenv(name, raising=False)
+    filesystem, root = s3_bucket.store(endpoint_url=gateway.endpoint).arrow()
+    with filesystem.open_output_stream(root + "a") as file:
+        file.write(b"1")
+    assert filesystem.open_input_file(root + "a").read() == b"1"
+    assert not any("checksum" in name for headers in gateway.headers for name in headers)
+
+
+def test_temporary_credentials_that_are_over_are_told_so(gateway: Gateway, spoiled: S3Store) -> None:
+    gateway.plan = ["400 ExpiredToken", "400 ExpiredToken"]
+    for call in (lambda: spoiled.put_once("a", b"1"), lambda: spoiled.get("a")):
+        with pytest.raises(PermissionDeniedError, match="ExpiredToken") as caught:
+            call()
+        assert "get new ones" in caught.value.hint
 
 
 def test_the_bucket_is_in_the_path_where_an_endpoint_is_named(gateway: Gateway, s3_bucket: S3Place) -> None:

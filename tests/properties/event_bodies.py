@@ -1,5 +1,7 @@
 """Bodies for the properties: event trees of every oddity, and texts of them in every style."""
 
+# ruff: noqa: E501  # tables of odd values, and bodies in one piece, read better wide
+
 from __future__ import annotations
 
 import random

@@ -5,6 +5,8 @@ them, the judge (`jsonschema` on `json.loads`, built here from the schema files)
 that the sieve acquitted.
 """
 
+# ruff: noqa: E501  # tables of odd values, and bodies in one piece, read better wide
+
 from __future__ import annotations
 
 import json

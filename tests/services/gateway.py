@@ -7,7 +7,8 @@
 
 What a request can meet:
 
-- a status such as `503` or `409`: it is answered so and not passed on;
+- a status such as `503`, or one and a code as in `400 ExpiredToken`: it is answered so
+  and not passed on;
 - `reset`: the connection is closed without an answer, nothing passed on;
 - `lost reply`: it is passed on, and the connection is closed without an answer;
 - `cut`: it is passed on, and half of the answer's body comes back;
@@ -81,8 +82,9 @@ class _Passing(BaseHTTPRequestHandler):
     def _handle(self) -> None:
         content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         fate = self.server.take(self.command, {k.lower(): v for k, v in self.headers.items()})
-        if fate.isdigit():
-            self._refuse(int(fate), _CODES.get(fate, "Refused"))
+        status, _, code = fate.partition(" ")
+        if status.isdigit():
+            self._refuse(int(status), code or _CODES.get(status, "Refused"))
             return
         if fate != "reset":
             answer, body = self._pass_on(content)
