@@ -1,13 +1,14 @@
 """Rows to data files: sorted, cut by partition, encoded, put.
 
 Rows of a chunk are sorted by workspace, day and event time; every run of one partition
-becomes one file. Encoding and putting run in a few threads, so memory holds the chunk
-and, of each thread, one part of it and its encoded file.
+becomes one file. Many threads put, since most of a put is waiting for the disk or the
+network; few of them encode at a time, which bounds the memory beside the chunk.
 """
 
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -23,8 +24,9 @@ from archiver.datafile import Encoding
 from archiver.ledger.entry import DataFile, digest_of
 from archiver.store.base import Store
 
-THREADS: Final = 4
-LARGEST_PART_BYTES: Final = 96 << 20  # in memory; THREADS of them are encoded at a time
+THREADS: Final = 16
+ENCODERS: Final = 3
+LARGEST_PART_BYTES: Final = 64 << 20  # in memory, before it is encoded
 _DAY_US: Final = 86_400_000_000
 _EPOCH: Final = date(1970, 1, 1)
 
@@ -49,6 +51,7 @@ class Writer:
         self._attempt = attempt
         self._encoding = encoding
         self._numbers = itertools.count()
+        self._encoders = threading.BoundedSemaphore(ENCODERS)
         self._pool: Executor = ThreadPoolExecutor(THREADS, thread_name_prefix="write")
 
     def __enter__(self) -> Writer:
@@ -86,19 +89,21 @@ class Writer:
 
         def write_one() -> Written:
             # Taken out one by one, in the threads: a sorted copy of everything would double the memory.
-            part = rows.take(pa.array(chosen))
-            content = self._encoding.encode(part, dataset)
+            with self._encoders:
+                part = rows.take(pa.array(chosen))
+                content = self._encoding.encode(part, dataset)
+                times, ids, count = part["event_time"], part[IDENTITY_COLUMN[dataset]], part.num_rows
+                del part
             self._store.put(key, content)
-            times = part["event_time"]
             file = DataFile(
                 key=key,
                 digest=digest_of(content),
                 bytes=len(content),
-                rows=part.num_rows,
+                rows=count,
                 min_us=times[0].cast(pa.int64()).as_py(),
-                max_us=times[part.num_rows - 1].cast(pa.int64()).as_py(),
+                max_us=times[count - 1].cast(pa.int64()).as_py(),
             )
-            return Written(file, part[IDENTITY_COLUMN[dataset]])
+            return Written(file, ids)
 
         return write_one
 

@@ -383,6 +383,13 @@ def test_a_column_that_does_not_follow_from_the_body_makes_the_file_altered(
     assert "row 1" in next(one.found for one in report.damages if one.object == file.key)
 
 
+def test_an_id_that_is_not_that_of_its_body_is_found_in_every_row(root: Path, ledger: Chained) -> None:
+    file = max((ledger.file(n) for n in range(3)), key=lambda one: one.rows)
+    assert file.rows > 64  # so that the sample leaves row 1 out
+    ledger.replace_file(file, changed(ledger.rows(file), "id", "another"))
+    assert ("altered", file.key) in found(check(root))
+
+
 def _count_less(tree: Tree, rows: int) -> None:
     tree["counts"]["archived"] -= rows
     tree["counts"]["read"] -= rows
@@ -522,7 +529,10 @@ def test_repeats_are_found_alike_in_memory_and_through_temporary_files(
     assert {one.object for one in report.damages} == {key}
 
 
-def test_hashes_that_collide_are_no_repeat() -> None:
+def test_hashes_that_collide_are_no_repeat(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "archiver.verify.identities.identity_hashes", lambda ids, _: np.zeros(len(ids), dtype=np.uint64)
+    )
     report = VerifyReport()
     workspace = Workspace(Findings(report), 31)
     rows = np.zeros(2, IDENTITY)
@@ -549,6 +559,13 @@ def test_a_commit_with_a_changed_number_is_altered(root: Path, ledger: Chained, 
     assert damages - {("altered", layout.commit(sequence))} <= {("altered", layout.commit(3))}
     if sequence < 2:
         assert len(damages) == 1
+
+
+def test_a_changed_link_blames_the_commit_that_holds_it(root: Path, ledger: Chained) -> None:
+    tree = ledger.tree(1)
+    tree["previous"] = digest_of(b"another")
+    ledger.write(1, tree)
+    assert found(check(root, quick=True)) == {("altered", layout.commit(1))}
 
 
 @pytest.mark.parametrize("sequence", [0, 1, 2, 3])

@@ -35,6 +35,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
 }
+_LONGEST_MESSAGE: Final = 1_000  # it may quote a value
 _T = TypeVar("_T")
 
 
@@ -72,7 +73,8 @@ class _Running:
         if late:
             self._stop(future)
             raise QueryError(
-                f"no answer within {self.timeout_seconds:g} seconds", hint="ask for less, or allow it more time"
+                f"no answer within {self.timeout_seconds:g} seconds",
+                hint="ask for less, or allow it more time",
             )
         try:
             return future.result()
@@ -94,7 +96,10 @@ class _Running:
             self.connection.interrupt()  # one that comes between two of its steps is not noticed
             wait([future], 0.1)
 
-    def close(self) -> None:
+    def close(self, reader: pa.RecordBatchReader | None = None) -> None:
+        """Let go of everything. DuckDB's parts must be gone before the process ends."""
+        if reader is not None:
+            self._stop(self._worker.submit(reader.close))
         self._worker.shutdown()
         self.connection.close()
 
@@ -111,8 +116,9 @@ class Answer:
     def __init__(self, running: _Running, reader: pa.RecordBatchReader) -> None:
         self._running: _Running | None = running
         self._reader = reader
+        names = _unique(reader.schema.names)
         self.schema = pa.schema(
-            [part.with_name(name) for part, name in zip(reader.schema, _unique(reader.schema.names), strict=True)]
+            [part.with_name(name) for part, name in zip(reader.schema, names, strict=True)]
         )
 
     def batches(self) -> Iterator[pa.RecordBatch]:
@@ -142,8 +148,7 @@ class Answer:
         """Stop the statement and let go of its memory. May be called again."""
         if self._running is not None:
             running, self._running = self._running, None
-            running.call(self._reader.close)
-            running.close()
+            running.close(self._reader)
 
     def __enter__(self) -> Answer:
         return self
@@ -284,4 +289,6 @@ def _query_error(error: Exception) -> QueryError:
         hint = "the views are events, alerts, supplements, quarantine and commits"
     elif "No files found" in message or "Failed to open" in message or "Cannot open file" in message:
         hint = "a file of the archive cannot be read: run `archiver verify`"
+    if len(message) > _LONGEST_MESSAGE:
+        message = message[:_LONGEST_MESSAGE] + " …"
     return QueryError(message, hint=hint)

@@ -8,7 +8,7 @@ well, and only what is known to read may stand in it.
 from __future__ import annotations
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import duckdb
 
@@ -48,6 +48,11 @@ _EXPLAIN: Final = re.compile(
     r"\s*explain(?:\s+analyze)?(?:\s*\(\s*(?:analyze|format)[a-z_,\s]*\))?\s+(?P<explained>.*)",
     re.ASCII | re.IGNORECASE | re.DOTALL,
 )
+_PARSER: Final[dict[str, Any]] = {
+    "enable_external_access": False,
+    "python_enable_replacements": False,
+    "threads": 1,
+}
 _HINT: Final = "one SELECT (or EXPLAIN, DESCRIBE, SUMMARIZE, SHOW) over the archive's views"
 _TREE: Final = """
     WITH parsed AS (SELECT json_serialize_sql(?::VARCHAR) AS tree)
@@ -64,9 +69,7 @@ def checked(statement: str) -> str:
         QueryError: It is none, or more than one, or not only reading, or not SQL.
     """
     _refuse_monsters(statement)
-    parser = duckdb.connect(
-        ":memory:", config={"enable_external_access": False, "python_enable_replacements": False, "threads": 1}
-    )
+    parser = duckdb.connect(":memory:", config=_PARSER)
     try:
         return _checked(parser, statement)
     except duckdb.Error as error:
@@ -109,7 +112,8 @@ def _checked(parser: duckdb.DuckDBPyConnection, statement: str) -> str:
         _refuse_writes(parser, one)
     elif kind == duckdb.StatementType.MULTI:
         raise QueryError(
-            "this PIVOT makes several statements", hint="name the values: PIVOT … ON column IN (…), or use FILTER"
+            "this PIVOT makes several statements",
+            hint="name the values: PIVOT … ON column IN (…), or use FILTER",
         )
     else:
         raise QueryError(f"a statement of type {kind.name} is not allowed", hint=_HINT)
@@ -126,5 +130,5 @@ def _refuse_writes(parser: duckdb.DuckDBPyConnection, select: str) -> None:
         if key == "function_name" and path.endswith(".function") and said.lower() not in _TABLE_FUNCTIONS:
             raise QueryError(
                 f"the table function {said:.60} is not allowed",
-                hint="the archive's rows are in the views events, alerts, supplements, quarantine and commits",
+                hint="the views are events, alerts, supplements, quarantine and commits",
             )

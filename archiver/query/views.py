@@ -53,7 +53,7 @@ QUARANTINE: Final = pa.schema(
         pa.field("workspace_id", pa.string()),
         pa.field("event_id", pa.string()),
         pa.field("body", pa.string()),  # null where it is not UTF-8
-        pa.field("body_base64", pa.string(), nullable=False),
+        pa.field("body_base64", pa.string()),  # then this has it; one of the two is always there
     ]
 )
 _COUNTED: Final = [
@@ -172,10 +172,11 @@ class Scans:
     def _quarantine(self) -> Iterator[pa.RecordBatch]:
         moved = self.pinned.moved
         for commit, listed in self.pinned.quarantined:
-            rows = []
-            for entry in quarantine.decode(self.pinned.store.get(listed.key), listed, commit):
-                if (commit, entry.rejection.ordinal) not in moved:
-                    rows.append(_quarantine_row(entry))
+            rows = [
+                _quarantine_row(entry)
+                for entry in quarantine.decode(self.pinned.store.get(listed.key), listed, commit)
+                if (commit, entry.rejection.ordinal) not in moved
+            ]
             yield pa.RecordBatch.from_pylist(rows, QUARANTINE)
 
     def _commits(self) -> Iterator[pa.RecordBatch]:
@@ -239,7 +240,8 @@ def _supplemented_view(window_us: int) -> str:
             shown.append(f'base."{name}"')
             continue
         told.append(
-            f"list({{'at': epoch_us(event_time), 'value': \"{name}\"}} ORDER BY event_time, received_at, ordinal) "
+            f"list({{'at': epoch_us(event_time), 'value': \"{name}\"}} "
+            "ORDER BY event_time, received_at, ordinal) "
             f'FILTER ("{name}" IS NOT NULL) AS "{name}"'
         )
         shown.append(
@@ -275,7 +277,7 @@ def _quarantine_row(entry: quarantine.QuarantineEntry) -> dict[str, Any]:
         "workspace_id": one.workspace_id,
         "event_id": one.event_id,
         "body": text,
-        "body_base64": base64.b64encode(one.body).decode(),
+        "body_base64": base64.b64encode(one.body).decode() if text is None else None,
     }
 
 
@@ -305,5 +307,3 @@ def _commit_row(commit: Commit) -> dict[str, Any]:
 
 def _quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
-
-

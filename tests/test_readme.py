@@ -1,0 +1,139 @@
+"""The README's session is run, and what it shows is what comes out.
+
+What differs from run to run (digests, names, times, rates) is left out of the
+comparison; counts, words and exit codes are not.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# In this order: a part of an attempt's name looks like another thing.
+CHANGING = (
+    (r"\s+", " "),
+    (r"[0-9a-f]{32}-[0-9a-f]{28}-[0-9]+", "FILE"),
+    (r"[0-9a-f]{16}-[0-9a-f]{16}\.seg", "SEGMENT"),
+    (r"sha256:[0-9a-f]{64}", "DIGEST"),
+    (r"\b[0-9a-f]{32}\b", "BATCH"),
+    (r"commit ([0-9]+) of [0-9T:.-]+Z", r"commit \1 of TIME"),
+    (r"[0-9]+\.[0-9] s\b", "SECONDS"),
+    (r"[0-9,]+ events/s", "RATE"),
+    (r"[0-9.]+ (?:B|[KMG]iB)\b", "SIZE"),
+    (r"[0-9]+ bytes", "SIZE"),
+)
+
+
+class Step(NamedTuple):
+    """A command of the session, and the lines that are shown below it."""
+
+    command: str
+    shown: list[str]
+
+
+def blocks(language: str) -> list[str]:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    return re.findall(rf"^```{language}\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
+
+
+def session() -> list[Step]:
+    (block,) = blocks("console")
+    steps: list[Step] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            steps.append(Step(line[2:], []))
+        else:
+            steps[-1].shown.append(line)
+    return steps
+
+
+def unchanging(line: str) -> str:
+    for pattern, name in CHANGING:
+        line = re.sub(pattern, name, line)
+    return line.strip()
+
+
+@pytest.fixture
+def shell_environment(tmp_path: Path) -> dict[str, str]:
+    """An environment in which `archiver` is this checkout's, whether it is installed or not."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    command = folder / "archiver"
+    command.write_text(f'#!/bin/sh\nexec {shlex.quote(sys.executable)} -m archiver "$@"\n')
+    command.chmod(0o755)
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
+    path = os.pathsep.join([str(folder), clean.get("PATH", os.defpath)])
+    return clean | {"PATH": path, "PYTHONPATH": str(ROOT)}
+
+
+def test_the_session_shows_what_comes_out(tmp_path: Path, shell_environment: dict[str, str]) -> None:
+    here = tmp_path / "session"
+    here.mkdir()
+    steps = session()
+    assert [step.command.split()[1] for step in steps if step.command.startswith("archiver ")][:2] == [
+        "generate",
+        "run",
+    ]
+    code = 0
+    for number, step in enumerate(steps):
+        done = subprocess.run(
+            ["bash", "-c", f"(exit {code}); {step.command}"],
+            cwd=here,
+            env=shell_environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        code = done.returncode
+        told = f"$ {step.command}\n{done.stdout}{done.stderr}"
+        code_is_shown = number + 1 < len(steps) and steps[number + 1].command == "echo $?"
+        assert code == 0 or code_is_shown, told
+        assert done.stderr == "", told
+        found = [unchanging(line) for line in done.stdout.splitlines()]
+        assert [unchanging(line) for line in step.shown] == found, told
+
+
+def test_the_library_snippet_runs(tmp_path: Path, shell_environment: dict[str, str]) -> None:
+    (snippet,) = blocks("python")
+    assert len(snippet.splitlines()) <= 16
+    (tmp_path / "snippet.py").write_text(snippet)
+    for command in (
+        ["archiver", "generate", "--events", "300", "--workspaces", "2", "--days", "1", "--out", "spool"],
+        [sys.executable, "-W", "error", "snippet.py"],
+    ):
+        done = subprocess.run(
+            command,
+            cwd=tmp_path,
+            env=shell_environment,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+    archived = re.search(r"^([0-9]+) archived, ([0-9]+) in quarantine$", done.stdout, re.MULTILINE)
+    assert archived is not None, done.stdout
+    assert int(archived[1]) > 250
+    assert re.search(r"^\[\{'events': [0-9]+\}\]$", done.stdout, re.MULTILINE), done.stdout
+    assert done.stdout.endswith("intact: True\n")
+
+
+def test_the_shown_configuration_is_one(tmp_path: Path) -> None:
+    from archiver.config import read_settings  # noqa: PLC0415 - the other tests do without
+
+    (shown,) = blocks("toml")
+    file = tmp_path / "archiver.toml"
+    file.write_text(shown)
+    settings = read_settings(file)
+    assert settings.archive == "s3://audit-archive/production"
+    assert settings.streams == {"production": ("ws_1a2b3c4d",)}
