@@ -88,7 +88,8 @@ def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> 
         if known:
             folder, said = known[0]
             raise ArchiveNotFoundError(
-                f"{store.location}: no archive is here, but {folder} was archived to {said['location']}",
+                f"{store.location}: no archive is here, but {folder} was archived to "
+                f"{said.get('location', 'archive ' + said['archive_id'])}",
                 hint="correct --archive, or mount the disk; nothing was created",
             ) from error
         encoding = Encoding(settings.data_format, settings.compression_level)  # type: ignore[arg-type]
@@ -99,8 +100,8 @@ def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> 
             source.remember_archive(archive.id, _absolute(store.location))
         elif said["archive_id"] != archive.id:
             raise ConfigError(
-                f"{source.folder}: belongs to archive {said['archive']} in {said['location']}, "
-                f"but {store.location} is archive {archive.id}",
+                f"{source.folder}: belongs to archive {said['archive_id']} in "
+                f"{said.get('location', 'an unknown place')}, but {store.location} is archive {archive.id}",
                 hint="correct --archive; to move the spool for good, delete its .archive.json first",
             )
     return archive

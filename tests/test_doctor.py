@@ -21,9 +21,10 @@ from archiver.archive import init_archive
 from archiver.cli.doctor import doctor_command
 from archiver.doctor import Check, DoctorReport
 from archiver.doctor.machine import check_versions
-from archiver.doctor.spool import REMEMBERED, check_spool, file_system_of
+from archiver.doctor.spool import check_spool, file_system_of
 from archiver.doctor.storage import check_clock, check_ledger_clock
 from archiver.errors import PermissionDeniedError, StoreError
+from archiver.sources.spool import REMEMBERED, SpoolSource
 from archiver.store.base import ObjectInfo, PutMode
 from archiver.store.local import LocalStore
 from archiver.store.s3_doctor import provider_of
@@ -53,7 +54,7 @@ def spool(tmp_path: Path) -> Path:
 def test_a_healthy_archive_and_spool_fail_nothing(tmp_path: Path, spool: Path) -> None:
     store = LocalStore(tmp_path / "archive")
     archive = init_archive(store, rounds=0)
-    (spool / REMEMBERED).write_text(json.dumps({"archive": archive.id, "location": store.location}))
+    SpoolSource(spool, name="spool").remember_archive(archive.id, store.location)
     (spool / "one.jsonl").write_text("{}\n")
     before = sorted(tmp_path.rglob("*"))
     checks = examine(store, spool)
@@ -467,8 +468,8 @@ def test_claims_of_dead_runs_are_a_warning_and_those_of_live_ones_are_not(spool:
 
 def test_a_spool_that_remembers_another_archive_fails(tmp_path: Path, spool: Path) -> None:
     store = LocalStore(tmp_path / "archive")
-    said = {"archive": "00000000-0000-4000-8000-000000000000", "location": "s3://elsewhere/audit"}
-    (spool / REMEMBERED).write_text(json.dumps(said))
+    elsewhere = ("00000000-0000-4000-8000-000000000000", "s3://elsewhere/audit")
+    SpoolSource(spool, name="spool").remember_archive(*elsewhere)
     name = f"spool {spool}: archive"
     absent = examine(store, spool)[name]
     assert absent.status == "failed"

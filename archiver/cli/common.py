@@ -80,7 +80,7 @@ class Context:
 
     def out(self, text: str, document: dict[str, Any]) -> None:
         """Print the result: `document` with --json, else `text`."""
-        click.echo(json.dumps(document, ensure_ascii=False) if self.json else text)
+        click.echo(json_text(document) if self.json else text)
 
 
 def _option(*names: str, **parts: Any) -> Callable[[Any], Any]:
@@ -245,12 +245,20 @@ def fail(error: ArchiverError, *, as_json: bool) -> int:
             "hint": error.hint,
             "code": error.exit_code,
         }
-        click.echo(json.dumps(document, ensure_ascii=False))
+        click.echo(json_text(document))
     plain = "NO_COLOR" in os.environ or not sys.stderr.isatty()
     click.echo(click.style("error: ", fg=None if plain else "red") + printable(error.message), err=True)
     if error.hint:
         click.echo(f"hint: {printable(error.hint)}", err=True)
     return error.exit_code
+
+
+def json_text(document: dict[str, Any]) -> str:
+    """Write a document as one line of JSON that a terminal can show: what is not printable is escaped."""
+    text = json.dumps(document, ensure_ascii=False)
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)
 
 
 def printable(text: str) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 import click
 
 from archiver import __version__
-from archiver.cli.common import EXIT_CODES, fail
+from archiver.cli.common import EXIT_CODES, fail, json_text
 from archiver.errors import ArchiverError
 
 _VERBS: Final = {
@@ -77,15 +77,21 @@ def main() -> None:
         sys.exit(code if isinstance(code, int) else 0)
     except ArchiverError as error:
         sys.exit(fail(error, as_json=as_json))
-    except click.exceptions.Abort:
-        click.echo("interrupted", err=True)
-        sys.exit(130)
     except click.ClickException as error:
+        if as_json:
+            _tell("usage", error.format_message(), code=2)
         error.show()
         sys.exit(2)
-    except KeyboardInterrupt:
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        if as_json:
+            _tell("interrupted", "interrupted; nothing is lost", code=130)
         click.echo("interrupted; nothing is lost, run again", err=True)
         sys.exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+
+
+def _tell(kind: str, message: str, *, code: int) -> None:
+    document = {"message_type": "exit_error", "kind": kind, "message": message, "hint": "", "code": code}
+    click.echo(json_text(document))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, archive_options, checked, write_options
+from archiver.cli.common import EXIT_CODES, Context, archive_options, checked, json_text, write_options
 from archiver.cli.text import run_text
-from archiver.errors import ConfigError
+from archiver.errors import ArchiverError, ConfigError
 
 
 @click.command("run", epilog=EXIT_CODES)
@@ -93,7 +92,13 @@ def run_command(
     result = run_spools(context.open_store(), checked(settings), progress=context.progress)
     document = result.to_json()
     if report is not None:
-        write_file(report, json.dumps(document, ensure_ascii=False).encode() + b"\n")
+        try:
+            write_file(report, json_text(document).encode() + b"\n")
+        except OSError as error:
+            raise ArchiverError(
+                f"{report}: the report cannot be written: {error.strerror}",
+                hint="the run itself is done, and what it archived is acknowledged",
+            ) from error
     context.out(run_text(result), document)
     if result.problems:
         click_context.exit(1)

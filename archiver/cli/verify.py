@@ -77,7 +77,7 @@ def verify_text(report: VerifyReport) -> str:
     ]
     lines += [f"note      {printable(note)}" for note in report.notes]
     lines += [f"unread    {printable(text)}" for text in report.unreadable[:_SHOWN]]
-    lines += [str(damage) for damage in report.damages[:_SHOWN]]
+    lines += [printable(str(damage)) for damage in report.damages[:_SHOWN]]
     if report.damage_count > _SHOWN:
         lines.append(f"… and {report.damage_count - _SHOWN:,} more; --json lists up to 1,000")
     if report.damage_count:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
 import secrets
@@ -15,13 +14,14 @@ from typing import Final
 
 from archiver import durable
 from archiver.archive import Archive
+from archiver.errors import SourceError
 from archiver.sources.claim import CLAIMS, LOCK
 from archiver.sources.files import format_of
 from archiver.sources.filing import writers_of
+from archiver.sources.spool import REMEMBERED, SpoolSource
 from archiver.store.health import Check
 
 MOUNTS: Final = Path("/proc/self/mountinfo")
-REMEMBERED: Final = ".archive.json"
 
 # Where locks, leases or renames are not what a local kernel makes of them.
 _REMOTE: Final = frozenset(
@@ -243,13 +243,13 @@ def _is_held(lock: Path) -> bool:
 def _belongs(folder: Path, archive: Archive | None) -> Check:
     """Hold the archive that the spool remembers against the one that is configured."""
     try:
-        said = json.loads((folder / REMEMBERED).read_bytes())
-        known, location = str(said["archive"]), str(said["location"])
-    except FileNotFoundError:
-        return Check("archive", "ok", "it was never archived: the first run settles where to")
-    except (OSError, ValueError, KeyError, TypeError):
+        said = SpoolSource(folder, name="spool").remembered_archive()
+    except SourceError as error:
         fix = f"delete {folder / REMEMBERED} once you are sure of --archive"
-        return Check("archive", "failed", f"{REMEMBERED} cannot be read", fix)
+        return Check("archive", "failed", error.message, fix)
+    if said is None:
+        return Check("archive", "ok", "it was never archived: the first run settles where to")
+    known, location = str(said["archive_id"]), str(said.get("location"))
     if archive is None:
         fix = "correct --archive, or mount its disk"
         return Check(

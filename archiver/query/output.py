@@ -11,7 +11,6 @@ import csv
 import io
 import re
 from collections.abc import Callable, Iterator
-from decimal import Decimal
 from typing import Any, BinaryIO, Final, Literal, get_args
 
 import orjson
@@ -21,7 +20,7 @@ from rich.cells import cell_len, set_cell_size
 
 from archiver.errors import QueryError
 from archiver.query.session import Answer
-from archiver.query.values import text_of, values_of
+from archiver.query.values import json_value, text_of, values_of
 
 Format = Literal["table", "csv", "json", "jsonl", "markdown", "parquet"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
@@ -83,23 +82,10 @@ def _rows(answer: Answer) -> Iterator[tuple[Any, ...]]:
         yield from zip(*(values_of(column) for column in batch.columns), strict=True)
 
 
-def _json_value(value: Any) -> Any:
-    """Make orjson write every number with all its digits."""
-    if isinstance(value, int) and not -(2**63) <= value < 2**64:
-        return orjson.Fragment(str(value))
-    if isinstance(value, Decimal):
-        return orjson.Fragment(f"{value:f}")
-    if isinstance(value, list):
-        return [_json_value(one) for one in value]
-    if isinstance(value, dict):
-        return {key: _json_value(one) for key, one in value.items()}
-    return value
-
-
 def _objects(answer: Answer) -> Iterator[bytes]:
     names = answer.schema.names
     for row in _rows(answer):
-        tree = {name: _json_value(value) for name, value in zip(names, row, strict=True)}
+        tree = {name: json_value(value) for name, value in zip(names, row, strict=True)}
         text = orjson.dumps(tree).decode()
         yield _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
 

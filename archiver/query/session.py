@@ -60,18 +60,13 @@ class _Running:
     scans: Scans
     timeout_seconds: float | None
     deadline: float | None = None
+    _under_way: Future[Any] | None = None
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "query"))
 
     def call(self, work: Callable[[], _T]) -> _T:
-        """Do `work`, and interrupt DuckDB when the time is up or when Ctrl-C comes."""
-        future = self._worker.submit(work)
-        try:
-            late = self._is_late(future)
-        except BaseException:
-            self._stop(future)
-            raise
-        if late:
-            self._stop(future)
+        """Do `work`. If this raises because time is up or Ctrl-C came, `close` must be called."""
+        future = self._under_way = self._worker.submit(work)
+        if self._is_late(future):
             raise QueryError(
                 f"no answer within {self.timeout_seconds:g} seconds",
                 hint="ask for less, or allow it more time",
@@ -91,16 +86,14 @@ class _Running:
             return False
         return not wait([future], max(self.deadline - time.monotonic(), 0)).done
 
-    def _stop(self, future: Future[Any]) -> None:
-        while not future.done():
-            self.connection.interrupt()  # one that comes between two of its steps is not noticed
-            wait([future], 0.1)
-
     def close(self, reader: pa.RecordBatchReader | None = None) -> None:
-        """Let go of everything. DuckDB's parts must be gone before the process ends."""
+        """Stop what is under way and let go of everything; DuckDB must be gone before the process ends."""
+        self._worker.shutdown(wait=False)
+        while self._under_way is not None and not self._under_way.done():
+            self.connection.interrupt()  # one that comes between two of its steps is not noticed
+            wait([self._under_way], 0.1)
         if reader is not None:
-            self._stop(self._worker.submit(reader.close))
-        self._worker.shutdown()
+            reader.close()
         self.connection.close()
 
 

@@ -11,6 +11,7 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any, Final
 
+import orjson
 import pyarrow as pa
 
 from archiver import clock
@@ -61,14 +62,21 @@ def text_of(value: Any) -> str:
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, list | dict):
-        return _nested(value)
+        return orjson.dumps(json_value(value)).decode()
     return str(value)
 
 
-def _nested(value: Any) -> str:
-    import json  # noqa: PLC0415 - only where a value is nested
-
-    return json.dumps(value, ensure_ascii=False, default=str)
+def json_value(value: Any) -> Any:
+    """Make orjson write every number with all its digits."""
+    if isinstance(value, int) and not -(2**63) <= value < 2**64:
+        return orjson.Fragment(str(value))
+    if isinstance(value, Decimal):
+        return orjson.Fragment(f"{value:f}")
+    if isinstance(value, list):
+        return [json_value(one) for one in value]
+    if isinstance(value, dict):
+        return {key: json_value(one) for key, one in value.items()}
+    return value
 
 
 def _instant(value: int, unit: str, zone: str) -> str:
