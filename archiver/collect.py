@@ -37,6 +37,7 @@ class CollectReport:
         young: Objects of attempts that may still be at work; left alone.
         unexplained: Objects with a committed attempt's name that no commit names; left alone,
             for `verify` to report.
+        temporaries: Half-written files of killed writers that were removed, too.
     """
 
     dry_run: bool
@@ -45,6 +46,7 @@ class CollectReport:
     deleted_bytes: int = 0
     young: int = 0
     unexplained: list[str] = field(default_factory=list)
+    temporaries: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -55,6 +57,7 @@ class CollectReport:
             "deleted_bytes": self.deleted_bytes,
             "young": self.young,
             "unexplained": self.unexplained,
+            "temporaries": self.temporaries,
         }
 
 
@@ -101,6 +104,8 @@ def collect(
                 report.young += 1
     if not dry_run:
         archive.store.delete(report.deleted)
+        seconds = max(grace, SHORTEST_GRACE).total_seconds()
+        report.temporaries = archive.store.delete_temporaries(older_than_seconds=seconds)
     return report
 
 

@@ -112,14 +112,25 @@ _INSTANT: Final = re.compile(
     re.ASCII | re.IGNORECASE,
 )
 # What is certain to be one: Arrow reads it to the microsecond, and refuses only a 31st of June.
-_CERTAIN_INSTANT: Final = (
-    r"\A[1-9][0-9]{3}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
-    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?Z\z"
+# An offset is certain only in years from which it cannot lead out of the years 1 to 9999.
+_DAY_AND_TIME: Final = (
+    r"-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
+)
+_OFFSET: Final = r"[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]"
+_CERTAIN_INSTANT: Final = rf"\A(?:[1-9][0-9]{{3}}{_DAY_AND_TIME}Z|[12][0-9]{{3}}{_DAY_AND_TIME}{_OFFSET})\z"
+_STRICT_INSTANT: Final = re.compile(
+    rf"[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9:]{{8}}(?:\.[0-9]+)?(?:Z|{_OFFSET})", re.ASCII
 )
 _EPOCH_DAY: Final = datetime.date(1970, 1, 1).toordinal()
 _DAYS_OF_YEAR_0: Final = 366
 EARLIEST_US: Final = (1 - _EPOCH_DAY) * 86_400_000_000
 LATEST_US: Final = (datetime.date.max.toordinal() + 1 - _EPOCH_DAY) * 86_400_000_000 - 1
+
+
+def is_strict_instant(text: str) -> bool:
+    """Whether `text` is written as RFC 3339 has it; the judge forgives more. Says nothing of its values."""
+    return _STRICT_INSTANT.fullmatch(text) is not None
 
 
 class Instant(NamedTuple):
@@ -210,6 +221,24 @@ def flat_members(form: Form, tree: Tree) -> Tree:
         if nested:
             flat.update((inner[member], value) for member, value in nested.items() if member in inner)
     return flat
+
+
+def constrained(tree: Tree, places: Places) -> Tree:
+    """Return what our own schemas have a say in: no unknown members, and nothing inside a JSON object.
+
+    An odd number somewhere in `metadata` then needs no judge. A user's schema may look
+    anywhere, so this is not for one.
+    """
+    kept: Tree = {}
+    for name, value in tree.items():
+        place = places.get(name)
+        if place is None:
+            continue
+        if type(value) is not dict:
+            kept[name] = value
+        else:
+            kept[name] = {} if isinstance(place, str) else constrained(value, place)
+    return kept
 
 
 def _unknown(tree: Tree, places: Places) -> Tree:

@@ -251,3 +251,4 @@ class FormRules:
         own: Schema = json.loads(schema_text(form.schema))
         self.judge = Judge([own] if user is None else [own, user])
         self.sieve = Sieve(own, user)
+        self.has_user_schema = user is not None

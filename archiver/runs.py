@@ -7,11 +7,13 @@ that is not mounted must not look like a new archive.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from archiver import layout
 from archiver.archive import Archive, init_archive, open_archive
 from archiver.config import Settings
 from archiver.datafile import Encoding
-from archiver.errors import ArchiveNotFoundError, ConfigError
+from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError
 from archiver.pipeline import RunReport, run
 from archiver.progress import Progress
 from archiver.sources.spool import SpoolSource
@@ -71,7 +73,47 @@ def run_spools(store: Store, settings: Settings, *, progress: Progress | None = 
             workers=settings.workers,
             report=report,
         )
+    _remember(archive, sources)
     return report
+
+
+def _remember(archive: Archive, sources: list[SpoolSource]) -> None:
+    head = archive.ledger.snapshot
+    for source in sources:
+        source.remember_archive(
+            archive.id,
+            _absolute(archive.store.location),
+            head=head.sequence,
+            head_digest=head.digest,
+        )
+
+
+def _hold_against(archive: Archive, source: SpoolSource, said: dict[str, Any]) -> None:
+    """Refuse to go on in a ledger that has lost, or has rewritten, a commit which this spool has seen.
+
+    Whoever can write to the bucket and not to the spool's host cannot hide that.
+    """
+    head, digest = said.get("head"), said.get("head_digest")
+    if not isinstance(head, int):
+        return
+    found = archive.ledger.snapshot
+    hint = (
+        "the ledger was cut or rewritten, or an older copy was restored: find out with "
+        f"`archiver verify --expect {head}:{digest}` before anything else; nothing was taken from the "
+        f"spool; if it is right as it is, delete {source.folder}/.archive.json"
+    )
+    if found.sequence < head:
+        raise IntegrityError(
+            f"{archive.store.location}: truncated: the ledger ends at commit {found.sequence}, "
+            f"but {source.folder} has seen commit {head}",
+            hint=hint,
+        )
+    there = found.digest if found.sequence == head else archive.ledger.read(head).digest
+    if there != digest:
+        raise IntegrityError(
+            f"{layout.commit(head)}: forked: expected {digest}, which {source.folder} has seen, found {there}",
+            hint=hint,
+        )
 
 
 def _absolute(location: str) -> str:
@@ -97,11 +139,13 @@ def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> 
     for source in sources:
         said = remembered[source.folder]
         if said is None:
-            source.remember_archive(archive.id, _absolute(store.location))
+            _remember(archive, [source])
         elif said["archive_id"] != archive.id:
             raise ConfigError(
                 f"{source.folder}: belongs to archive {said['archive_id']} in "
                 f"{said.get('location', 'an unknown place')}, but {store.location} is archive {archive.id}",
                 hint="correct --archive; to move the spool for good, delete its .archive.json first",
             )
+        else:
+            _hold_against(archive, source, said)
     return archive

@@ -35,8 +35,10 @@ from archiver.event import (
     Proven,
     columns_of,
     columns_of_rows,
+    constrained,
     flat_members,
     form_of,
+    is_strict_instant,
     parse_instant,
     read_instants,
     row_of,
@@ -267,14 +269,16 @@ class Validator:
 
     def _acquits(self, form: Form, tree: Any) -> bool:
         """The second way: the proofs of the first, on one strictly parsed tree."""
-        if not is_plain(tree) or not self._forms[form].sieve.acquits(tree):
+        rules = self._forms[form]
+        asked = tree if rules.has_user_schema else constrained(tree, form.places)
+        if not is_plain(asked) or not rules.sieve.acquits(asked):
             return False
         one = Proven(form, [0], [tree], [flat_members(form, tree)], [orjson.dumps])
         for name in form.instants:
             text = one.values(name)[0]
             if text is not None:
                 # The judge forgives more than RFC 3339 says; that it must say itself.
-                if text[-1:] != "Z":
+                if not is_strict_instant(text):
                     return False
                 instant = parse_instant(text)
                 if instant is None or not instant.is_storable:

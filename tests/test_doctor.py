@@ -54,7 +54,9 @@ def spool(tmp_path: Path) -> Path:
 def test_a_healthy_archive_and_spool_fail_nothing(tmp_path: Path, spool: Path) -> None:
     store = LocalStore(tmp_path / "archive")
     archive = init_archive(store, rounds=0)
-    SpoolSource(spool, name="spool").remember_archive(archive.id, store.location)
+    SpoolSource(spool, name="spool").remember_archive(
+        archive.id, store.location, head=0, head_digest=archive.ledger.snapshot.digest
+    )
     (spool / "one.jsonl").write_text("{}\n")
     before = sorted(tmp_path.rglob("*"))
     checks = examine(store, spool)
@@ -469,7 +471,7 @@ def test_claims_of_dead_runs_are_a_warning_and_those_of_live_ones_are_not(spool:
 def test_a_spool_that_remembers_another_archive_fails(tmp_path: Path, spool: Path) -> None:
     store = LocalStore(tmp_path / "archive")
     elsewhere = ("00000000-0000-4000-8000-000000000000", "s3://elsewhere/audit")
-    SpoolSource(spool, name="spool").remember_archive(*elsewhere)
+    SpoolSource(spool, name="spool").remember_archive(*elsewhere, head=0, head_digest="")
     name = f"spool {spool}: archive"
     absent = examine(store, spool)[name]
     assert absent.status == "failed"

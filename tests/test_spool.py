@@ -257,8 +257,10 @@ def test_a_file_that_changed_before_it_was_read_is_not_read(spool):
     [batch] = take(SpoolSource(spool))
     with next(spool.glob("claims/*/*y.jsonl")).open("ab") as late:
         late.write(b"3\n")
+    blocks = batch.read()
+    assert next(blocks).bodies == [b"1"]
     with pytest.raises(InputChangedError, match=r"y\.jsonl"):
-        elements(batch)
+        next(blocks)
     batch.put_back()
     assert files_in(spool) == ["x.jsonl", "y.jsonl"]
     assert archive(SpoolSource(spool, settle_seconds=0)) == [b"1", b"2", b"3"]
@@ -411,9 +413,14 @@ def test_the_backlog_counts_claimed_files_too(spool):
 def test_a_spool_remembers_its_archive(spool):
     source = SpoolSource(spool)
     assert source.remembered_archive() is None
-    source.remember_archive("abc", "/srv/archive")
-    source.remember_archive("abc", "s3://bucket/prefix")
-    assert source.remembered_archive() == {"archive_id": "abc", "location": "s3://bucket/prefix"}
+    source.remember_archive("abc", "/srv/archive", head=1, head_digest="sha256:1")
+    source.remember_archive("abc", "s3://bucket/prefix", head=1, head_digest="sha256:1")
+    assert source.remembered_archive() == {
+        "archive_id": "abc",
+        "location": "s3://bucket/prefix",
+        "head": 1,
+        "head_digest": "sha256:1",
+    }
     (spool / ".archive.json").write_bytes(b"\xff")
     with pytest.raises(SourceError):
         source.remembered_archive()

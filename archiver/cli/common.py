@@ -247,7 +247,8 @@ def fail(error: ArchiverError, *, as_json: bool) -> int:
         }
         click.echo(json_text(document))
     plain = "NO_COLOR" in os.environ or not sys.stderr.isatty()
-    click.echo(click.style("error: ", fg=None if plain else "red") + printable(error.message), err=True)
+    label = "error: " if plain else click.style("error: ", fg="red")
+    click.echo(label + printable(error.message), err=True)
     if error.hint:
         click.echo(f"hint: {printable(error.hint)}", err=True)
     return error.exit_code

@@ -23,7 +23,7 @@ from archiver.config import FILE_NAME, TEMPLATE
     "--format",
     "data_format",
     type=click.Choice(["parquet", "jsonl.gz", "jsonl.zst"]),
-    envvar="ARCHIVER_FORMAT",
+    envvar="ARCHIVER_DATA_FORMAT",
     show_envvar=True,
     help="Of the data files, for the archive's life. Parquet unless somebody must read lines.",
 )

@@ -16,7 +16,6 @@ from archiver.errors import (
     CommitConflictError,
     CommitStateUnknownError,
     ObjectNotFoundError,
-    PermissionDeniedError,
     PreconditionFailedError,
     StoreError,
     WriteOutcomeUnknownError,
@@ -84,7 +83,7 @@ def commit(
         CommitConflictError: Others won every slot we tried; nothing of ours is in the ledger.
         CommitStateUnknownError: The store answered neither way; it may have landed. Nothing
             was deleted, and running again is safe.
-        PermissionDeniedError: The store refused the first put; nothing was written.
+        StoreError: The store refused the first put; nothing was written.
     """
     for _ in range(SLOTS_TRIED):
         # (3) validate up to the head; the folded state holds every batch and fence since the first commit
@@ -142,7 +141,7 @@ def put_in_slot(store: Store, entry: Commit, *, pause: Callable[[float], None] =
 
     Raises:
         CommitStateUnknownError: Neither a put nor a read gave an answer.
-        PermissionDeniedError: The first put was refused.
+        StoreError: The first put was refused (a permission, a full disk); nothing was written.
     """
     key, content = layout.commit(entry.sequence), entry.encode()
     for attempt in range(PUTS_TRIED):
@@ -150,11 +149,9 @@ def put_in_slot(store: Store, entry: Commit, *, pause: Callable[[float], None] =
             store.put_once(key, content)
         except (PreconditionFailedError, WriteOutcomeUnknownError):
             pass  # either may be our own bytes: the slot says
-        except PermissionDeniedError:
-            if attempt == 0:
-                raise
         except StoreError:
-            pass  # the same: only the slot says
+            if attempt == 0:
+                raise  # refused, or a full disk: surely not written, and nothing of ours is on its way
         else:
             return True
         try:

@@ -62,7 +62,7 @@ class Ledger:
         if listed:
             wanted = range(before + 1, max(listed) + 1)
             with ThreadPoolExecutor(min(_READERS, len(wanted))) as readers:
-                for commit in readers.map(self.read, wanted):
+                for commit in readers.map(self._read_listed, wanted):
                     self.follow(commit)
         # A listing may lag behind on some stores; the key itself does not.
         while (commit_or_none := self._read_next()) is not None:
@@ -70,6 +70,15 @@ class Ledger:
         if self.snapshot.sequence > before:
             self.store.settle()  # (5) whoever acts on a commit that it found makes it durable first
         return self.snapshot
+
+    def _read_listed(self, sequence: int) -> Commit:
+        try:
+            return self.read(sequence)
+        except ObjectNotFoundError as error:
+            raise IntegrityError(
+                f"{layout.commit(sequence)}: missing, though later commits are there",
+                hint="the ledger was damaged: run `archiver verify`, restore the commit from a copy",
+            ) from error
 
     def _read_next(self) -> Commit | None:
         try:

@@ -72,13 +72,14 @@ class _Running:
                 hint="ask for less, or allow it more time",
             )
         try:
-            return future.result()
+            found: _T = future.result()
         except ArchiverError:
             raise
         except (duckdb.Error, pa.ArrowException, OSError, MemoryError, RuntimeError, ValueError) as error:
             if self.scans.failures:
                 raise self.scans.failures[0] from error
             raise _query_error(error) from error
+        return found
 
     def _is_late(self, future: Future[_T]) -> bool:
         if self.deadline is None:
@@ -197,6 +198,7 @@ class Session:
         for setting in (
             f"memory_limit='{self._memory_bytes}B'",
             f"threads={len(os.sched_getaffinity(0))}",
+            "enable_progress_bar=false",  # it would hold up Ctrl-C, and write to stderr
             "temp_directory=''",
             "TimeZone='UTC'",
             "Calendar='gregorian'",

@@ -133,7 +133,7 @@ class SpoolSource:
         )
 
     def remembered_archive(self) -> dict[str, Any] | None:
-        """Return `archive_id` and `location` of the archive that this spool feeds; None if it never had one.
+        """Return what `remember_archive` was told; None if this spool never had an archive.
 
         Raises:
             SourceError: It cannot be read.
@@ -151,14 +151,17 @@ class SpoolSource:
             raise SourceError(f"{path}: expected an object with an archive_id", hint=hint)
         return found
 
-    def remember_archive(self, archive_id: str, location: str) -> None:
-        """Remember for good which archive this spool feeds.
+    def remember_archive(self, archive_id: str, location: str, *, head: int, head_digest: str) -> None:
+        """Remember for good which archive this spool feeds, and a head that its ledger has had.
+
+        A ledger that is shorter, or another one, is found out by the next run.
 
         Raises:
             SourceError: It cannot be written.
         """
         path = self.folder / REMEMBERED
-        content = json.dumps({"archive_id": archive_id, "location": location}, indent=1).encode()
+        said = {"archive_id": archive_id, "location": location, "head": head, "head_digest": head_digest}
+        content = json.dumps(said, indent=1).encode()
         with told(path, "write it"):
             try:
                 durable.create(path, content)

@@ -97,6 +97,13 @@ class Store(Protocol):
         """Delete objects. One that is not there is no error."""
         ...
 
+    def delete_temporaries(self, *, older_than_seconds: float) -> int:
+        """Remove what killed writers left that no listing shows, and return how many there were.
+
+        Locally those are half-written files; an object store leaves none.
+        """
+        ...
+
     def settle(self) -> None:
         """Make durable what other processes created here and this one has acted upon.
 

@@ -264,6 +264,10 @@ class S3Store:
                 self._clients.repeating().delete_object(**self._request(key))
         return {}
 
+    def delete_temporaries(self, *, older_than_seconds: float) -> int:  # noqa: ARG002  (the contract's)
+        """Nothing to do: an object is there whole or not at all."""
+        return 0
+
     def settle(self) -> None:
         """Nothing to do: what an object store shows is durable."""
 

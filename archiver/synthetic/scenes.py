@@ -111,7 +111,7 @@ def _metadata(random: Random, actor: Actor, action: str) -> dict[str, Any]:
         found["client"] = {"app": "web", "version": f"4.{random.randint(0, 30)}.1", "beta": False}
     elif draw < 0.62:
         found |= {"labels": random.sample(("red", "north", "q1", "späti", "🧾"), 3), "score": random.random()}
-    elif draw < 0.64:
+    elif draw < 0.622:
         found |= {"big": 10**29 + random.getrandbits(64), "tiny": 1e-12, "nothing": None, "empty": {}}
     if random.random() < 0.15:
         found["contact"] = f"{actor.id.lower()}@example.com"

@@ -137,6 +137,9 @@ class FaultyStore:
         first = every[0] if every else ""
         self._call("delete", first, lambda: self.inner.delete(every), writes=True)
 
+    def delete_temporaries(self, *, older_than_seconds: float) -> int:
+        return self.inner.delete_temporaries(older_than_seconds=older_than_seconds)
+
     def settle(self) -> None:
         self._call("settle", "", self.inner.settle)
 

@@ -1,0 +1,99 @@
+"""Which archive a spool belongs to, and what a run refuses to go on with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from archiver import layout
+from archiver.archive import open_archive
+from archiver.config import Settings
+from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError
+from archiver.runs import run_spools
+from archiver.store.local import LocalStore
+from tests.support import event, ids_of
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Path:
+    folder = tmp_path / "spool"
+    folder.mkdir()
+    return folder
+
+
+def _settings(spool: Path) -> Settings:
+    return Settings(spools=(str(spool),), settle_seconds=0, workers=0)
+
+
+def _deliver(spool: Path, *ids: str) -> None:
+    (spool / f"{ids[0]}.jsonl").write_bytes(b"\n".join(event(one) for one in ids))
+
+
+def test_the_first_run_of_a_spool_creates_the_archive(tmp_path: Path, spool: Path) -> None:
+    _deliver(spool, "a")
+    report = run_spools(LocalStore(tmp_path / "archive"), _settings(spool))
+    assert (report.counts.archived, report.head) == (1, 1)
+
+
+def test_an_archive_that_is_gone_is_not_created_anew(tmp_path: Path, spool: Path) -> None:
+    run_spools(LocalStore(tmp_path / "archive"), _settings(spool))
+    _deliver(spool, "a")
+    with pytest.raises(ArchiveNotFoundError) as raised:
+        run_spools(LocalStore(tmp_path / "mistyped"), _settings(spool))
+    assert raised.value.exit_code == 10
+    assert str(tmp_path / "archive") in raised.value.message
+    assert not (tmp_path / "mistyped").exists()
+    assert (spool / "a.jsonl").exists()
+
+
+def test_a_spool_of_another_archive_is_refused(tmp_path: Path, spool: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    run_spools(LocalStore(tmp_path / "archive"), _settings(spool))
+    run_spools(LocalStore(tmp_path / "second"), _settings(other))
+    with pytest.raises(ConfigError):
+        run_spools(LocalStore(tmp_path / "second"), _settings(spool))
+
+
+def test_a_ledger_that_lost_a_commit_this_spool_has_seen_is_refused(tmp_path: Path, spool: Path) -> None:
+    store = LocalStore(tmp_path / "archive")
+    _deliver(spool, "a")
+    run_spools(store, _settings(spool))
+    store.delete([layout.commit(1)])
+    _deliver(spool, "b")
+    with pytest.raises(IntegrityError) as raised:
+        run_spools(store, _settings(spool))
+    assert "truncated" in raised.value.message
+    assert (spool / "b.jsonl").exists()
+
+
+def test_a_ledger_that_was_rewritten_is_refused(tmp_path: Path, spool: Path) -> None:
+    store = LocalStore(tmp_path / "archive")
+    _deliver(spool, "a")
+    run_spools(store, _settings(spool))
+    content = store.get(layout.commit(1)).replace(b'"name":"a.jsonl"', b'"name":"z.jsonl"')
+    store.put(layout.commit(1), content, mode="overwrite")
+    with pytest.raises(IntegrityError) as raised:
+        run_spools(store, _settings(spool))
+    assert "forked" in raised.value.message
+
+
+def test_several_spools_feed_one_archive_under_names_of_their_own(tmp_path: Path, spool: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    _deliver(spool, "a", "b")
+    _deliver(other, "b", "c")
+    settings = Settings(spools=(str(spool), str(other)), settle_seconds=0, workers=0)
+    store = LocalStore(tmp_path / "archive")
+    report = run_spools(store, settings)
+    assert (report.counts.archived, report.counts.duplicates) == (3, 1)
+    archive = open_archive(store)
+    assert ids_of(archive) == ["a", "b", "c"]
+    assert [archive.ledger.read(n).content.source["name"] for n in (1, 2)] == ["spool", "spool-2"]
+
+
+def test_a_missing_spool_folder_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as raised:
+        run_spools(LocalStore(tmp_path / "archive"), _settings(tmp_path / "nowhere"))
+    assert "nowhere" in raised.value.message
