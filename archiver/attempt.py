@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from archiver import layout, quarantine
 from archiver.archive import Archive
-from archiver.block import Block, Rejection
+from archiver.block import Rejection
+from archiver.judging import Judged
 from archiver.ledger.entry import (
     LONGEST_INLINE_LIST,
     Content,
@@ -26,9 +27,9 @@ from archiver.ledger.entry import (
     digest_of,
     encode_list,
 )
+from archiver.partition import Arranged, arrange
 from archiver.progress import Progress
 from archiver.store.base import Store
-from archiver.validate import Validated
 from archiver.write import Writer, Written
 
 CHUNK_BYTES: Final = 320 << 20
@@ -63,17 +64,16 @@ class Result:
 
 @dataclass(slots=True)
 class _Chunk:
-    tables: dict[str, list[pa.RecordBatch]] = field(default_factory=dict)
+    tables: dict[str, list[Arranged]] = field(default_factory=dict)
     rejections: list[Rejection] = field(default_factory=list)
     bytes: int = 0
 
-    def add(self, verdict: Validated) -> None:
-        for dataset, rows in verdict.tables.items():
-            if rows.num_rows:
-                self.tables.setdefault(dataset, []).append(rows)
-                self.bytes += rows.nbytes
-        self.rejections.extend(verdict.rejections)
-        self.bytes += sum(len(one.body) for one in verdict.rejections)
+    def add(self, judged: Judged) -> None:
+        for dataset, arranged in judged.tables.items():
+            self.tables.setdefault(dataset, []).append(arranged)
+            self.bytes += arranged.rows.nbytes
+        self.rejections.extend(judged.rejections)
+        self.bytes += sum(len(one.body) for one in judged.rejections)
 
 
 class Attempt:
@@ -104,9 +104,7 @@ class Attempt:
         self._from_quarantine = from_quarantine
         self._files = dict(archive.ledger.snapshot.files)
 
-    def work(
-        self, judged: Iterable[tuple[Block, Validated]], progress: Progress, *, chunk_bytes: int = CHUNK_BYTES
-    ) -> Result:
+    def work(self, judged: Iterable[Judged], progress: Progress, *, chunk_bytes: int = CHUNK_BYTES) -> Result:
         """Take in everything that was judged, and write it.
 
         When this returns, every file is durable; none is reachable until it is committed.
@@ -121,18 +119,20 @@ class Attempt:
         result = self.result
         rejections = chunk.rejections
         for dataset in ("events", "alerts"):
-            batches = chunk.tables.pop(dataset, [])
-            if not batches:
+            arranged = chunk.tables.pop(dataset, [])
+            if not arranged:
                 continue
-            rows = _in_one_piece(batches)
+            rows = pa.Table.from_batches([part.rows for part in arranged])
             decision = self._archive.identities.decide(rows, dataset, self._files)
+            del rows
             rejections.extend(decision.conflicts)
             result.duplicates += decision.duplicates
-            result.archived += len(decision.new)
+            result.archived += int(decision.new.sum())
             result.supplements += decision.supplements.num_rows
-            self._write(writer.write(rows, dataset, decision.new))
-            self._write(writer.write(decision.supplements, "supplements"))
-            del rows
+            self._write(writer.write(arranged, dataset, decision.new))
+            supplements = [arrange(part) for part in decision.supplements.to_batches()]
+            self._write(writer.write(supplements, "supplements"))
+        pa.default_memory_pool().release_unused()
         self._keep(rejections)
 
     def _write(self, files: Iterable[Written]) -> None:
@@ -184,21 +184,6 @@ class Attempt:
         )
 
 
-def _in_one_piece(batches: list[pa.RecordBatch]) -> pa.Table:
-    """Join record batches column by column, so that no second copy of everything is ever in memory.
-
-    `batches` is empty afterwards.
-    """
-    schema = batches[0].schema
-    columns = [[batch.column(number) for batch in batches] for number in range(len(schema))]
-    batches.clear()
-    joined = []
-    for parts in columns:
-        joined.append(pa.concat_arrays(parts))
-        parts.clear()
-    return pa.table(joined, schema=schema)
-
-
 def write_lists(
     store: Store, files: Sequence[DataFile], batch: str, attempt: str
 ) -> tuple[ListedObject, ...]:
@@ -213,16 +198,15 @@ def write_lists(
 
 
 def _chunks(
-    judged: Iterable[tuple[Block, Validated]], result: Result, progress: Progress, chunk_bytes: int
+    judged: Iterable[Judged], result: Result, progress: Progress, chunk_bytes: int
 ) -> Iterator[_Chunk]:
     chunk = _Chunk()
-    for block, verdict in judged:
-        chunk.add(verdict)
-        rows = len(block.bodies) + len(block.rejections)
-        result.read += rows
-        result.elements[block.input] = result.elements.get(block.input, 0) + rows
-        result.judged += verdict.judged
-        progress.advance(bytes_done=block.input_bytes, rows=rows)
+    for one in judged:
+        chunk.add(one)
+        result.read += one.read
+        result.elements[one.input] = result.elements.get(one.input, 0) + one.read
+        result.judged += one.judged
+        progress.advance(bytes_done=one.input_bytes, rows=one.read)
         if chunk.bytes >= chunk_bytes:
             yield chunk
             chunk = _Chunk()

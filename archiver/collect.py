@@ -11,7 +11,7 @@ import secrets
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from archiver import layout
@@ -20,7 +20,7 @@ from archiver.errors import CommitConflictError, ConfigError
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Content
 from archiver.ledger.snapshot import Snapshot
-from archiver.store.base import ObjectInfo
+from archiver.store.base import ObjectInfo, Store
 
 DEFAULT_GRACE: Final = timedelta(hours=24)
 SHORTEST_GRACE: Final = timedelta(hours=1)
@@ -69,7 +69,8 @@ def collect(
     Args:
         grace: Below one hour only with `force`: a run that is slower than this is
             stopped and must begin anew.
-        dry_run: Only say what would be done.
+        dry_run: Only say what would be done; no more than a probe is written, which tells
+            the store's time.
 
     Raises:
         ConfigError: The grace is too short.
@@ -82,7 +83,7 @@ def collect(
     report = CollectReport(dry_run)
     head = archive.ledger.refresh()
     garbage = _unreachable(archive, head)
-    doomed = _silent(garbage, head, datetime.now(UTC) - grace)
+    doomed = _silent(garbage, head, _now(archive.store) - grace) if garbage else set()
     if not dry_run and doomed:
         report.fenced = _fence(archive, doomed)
     elif dry_run:
@@ -109,6 +110,16 @@ def collect(
     return report
 
 
+def _now(store: Store) -> datetime:
+    """Return the present time by the store's clock, the one that dated its objects."""
+    key = f"{layout.PROBES}collect-{secrets.token_hex(8)}"
+    store.put(key, b"")
+    try:
+        return store.info(key).modified_at
+    finally:
+        store.delete([key])
+
+
 def _unreachable(archive: Archive, head: Snapshot) -> dict[str, list[ObjectInfo]]:
     """List what `head` does not reach, by attempt. Objects that are not ours are not looked at."""
     reachable = head.reachable()
@@ -122,13 +133,13 @@ def _unreachable(archive: Archive, head: Snapshot) -> dict[str, list[ObjectInfo]
 
 
 def _silent(garbage: dict[str, list[ObjectInfo]], head: Snapshot, before: datetime) -> set[str]:
-    """Return the attempts of which nothing is known and nothing has been heard since `before`."""
+    """Return the attempts of which nothing is known and nothing has been heard behind `before`."""
     return {
         attempt
         for attempt, objects in garbage.items()
         if attempt not in head.attempts
         and attempt not in head.fenced
-        and max(info.modified_at for info in objects) < before
+        and max(info.modified_at for info in objects) <= before
     }
 
 

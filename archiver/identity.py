@@ -36,7 +36,7 @@ class Decision:
     """What became of the rows of one dataset.
 
     Attributes:
-        new: Numbers of the rows to archive in their own dataset.
+        new: For each row whether it is to be archived in its own dataset.
         supplements: Rows to archive beside what they add to, with the columns of `supplements`.
         duplicates: How many told nothing new.
         conflicts: Rows that contradict an archived one.
@@ -97,7 +97,8 @@ class Identities:
         """Sort the rows of one dataset by what the archive knows of them.
 
         Args:
-            rows: Columns of `VALIDATED_SCHEMAS[dataset]`, in the order they were read.
+            rows: Columns of `VALIDATED_SCHEMAS[dataset]`, in any order; `ordinal` says in which
+                they were read, and that decides between them.
             files: What is live in the snapshot, and what this attempt has written.
         """
         frame = pl.DataFrame(
@@ -117,9 +118,10 @@ class Identities:
         if suspects.any():
             archived = self._confirm(rows, dataset, hits, files, verdicts)
             unresolved = np.flatnonzero(suspects & (verdicts == NEW))
+            unresolved = unresolved[np.argsort(rows["ordinal"].to_numpy()[unresolved], kind="stable")]
             conflicts = self._settle(rows, dataset, unresolved, archived, verdicts)
         return Decision(
-            new=np.flatnonzero(verdicts == NEW),
+            new=verdicts == NEW,
             supplements=as_supplements(rows.filter(pa.array(verdicts == SUPPLEMENT)), dataset),
             duplicates=int((verdicts == DUPLICATE).sum()),
             conflicts=conflicts,
@@ -164,7 +166,7 @@ class Identities:
             holds = file.partition
             if holds.dataset not in (dataset, "supplements"):
                 continue  # another dataset's row with the same id: another identity
-            ours = rows.take(pa.array(hits[key])).select([identity, "body", "event_time"])
+            ours = rows.select([identity, "body", "event_time"]).filter(_mask(hits[key], rows.num_rows))
             theirs = self._rows_of(file, set(ours[identity].to_pylist()), dataset)
             same = _same_body(ours, theirs, identity, self._window_us)
             verdicts[hits[key][same]] = DUPLICATE
@@ -254,6 +256,13 @@ class Identities:
             )
             for workspace, files in theirs.items()
         )
+
+
+def _mask(numbers: np.ndarray, count: int) -> pa.Array:
+    """Return a mask of `count` rows. Filtering by it copies what it takes, where `take` joins all chunks."""
+    mask = np.zeros(count, dtype=bool)
+    mask[numbers] = True
+    return pa.array(mask)
 
 
 def _same_body(ours: pa.Table, theirs: pa.Table, identity: str, window_us: int) -> np.ndarray:

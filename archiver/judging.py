@@ -13,12 +13,14 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from archiver.block import Block
+from archiver.block import Block, Rejection
 from archiver.errors import ArchiverError
-from archiver.validate import Rules, Validated, Validator
+from archiver.partition import Arranged, arrange
+from archiver.validate import Rules, Validator
 
 SMALL_BATCH_BYTES: Final = 8 << 20
 _IN_FLIGHT_PER_WORKER: Final = 3
@@ -40,10 +42,43 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _judge(block: Block) -> Validated:
+@dataclass(slots=True)
+class Judged:
+    """What became of a block.
+
+    Attributes:
+        tables: By dataset, the rows that passed.
+        rejections: The others.
+        input: Which input they came from.
+        read: How many elements (and stretches) there were.
+        input_bytes: How much of the input the block used up.
+        judged: How many of them the sieve did not acquit.
+    """
+
+    tables: dict[str, Arranged]
+    rejections: list[Rejection]
+    input: int
+    read: int
+    input_bytes: int
+    judged: int
+
+
+def _judge_with(validator: Validator, block: Block) -> Judged:
+    verdict = validator.validate(block)
+    return Judged(
+        tables={dataset: arrange(rows) for dataset, rows in verdict.tables.items()},
+        rejections=verdict.rejections,
+        input=block.input,
+        read=len(block.bodies) + len(block.rejections),
+        input_bytes=block.input_bytes,
+        judged=verdict.judged,
+    )
+
+
+def _judge(block: Block) -> Judged:
     if _validator is None:
         raise RuntimeError("the worker was not started")
-    return _validator.validate(block)
+    return _judge_with(_validator, block)
 
 
 class Judges:
@@ -69,15 +104,15 @@ class Judges:
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def judge(self, blocks: Iterable[Block], *, total_bytes: int) -> Iterator[tuple[Block, Validated]]:
-        """Yield each block with its verdicts, in order; only a few are in memory at a time.
+    def judge(self, blocks: Iterable[Block], *, total_bytes: int) -> Iterator[Judged]:
+        """Yield what became of each block, in order; only a few are in memory at a time.
 
         Args:
             total_bytes: About how much there is; decides whether workers are worth it.
         """
         if self._workers == 0 or total_bytes < SMALL_BATCH_BYTES:
             for block in blocks:
-                yield block, self._here.validate(block)
+                yield _judge_with(self._here, block)
             return
         if self._pool is None:
             self._pool = ProcessPoolExecutor(
@@ -86,16 +121,14 @@ class Judges:
                 initializer=_start_worker,
                 initargs=(self._rules,),
             )
-        waiting: deque[tuple[Block, Future[Validated]]] = deque()
+        waiting: deque[Future[Judged]] = deque()
         try:
             for block in blocks:
-                waiting.append((block, self._pool.submit(_judge, block)))
+                waiting.append(self._pool.submit(_judge, block))
                 if len(waiting) >= self._workers * _IN_FLIGHT_PER_WORKER:
-                    first, verdict = waiting.popleft()
-                    yield first, verdict.result()
+                    yield waiting.popleft().result()
             while waiting:
-                first, verdict = waiting.popleft()
-                yield first, verdict.result()
+                yield waiting.popleft().result()
         except BrokenProcessPool as error:
             raise ArchiverError(
                 "a worker process died while it judged events (killed, or out of memory)",

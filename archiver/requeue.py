@@ -177,11 +177,11 @@ def _move(
 
 
 def _judge_only(judges: Judges, picked: list[QuarantineEntry], report: RequeueReport) -> None:
-    for block, verdict in judges.judge(_blocks(picked), total_bytes=0):
-        report.chosen += len(block.bodies)
-        passing = sum(rows.num_rows for rows in verdict.tables.values())
+    for judged in judges.judge(_blocks(picked), total_bytes=0):
+        report.chosen += judged.read
+        passing = judged.read - len(judged.rejections)
         report.counts += Counts(read=passing, archived=passing)
-        for one in verdict.rejections:
+        for one in judged.rejections:
             report.stayed[one.reason] = report.stayed.get(one.reason, 0) + 1
 
 

@@ -126,12 +126,12 @@ def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> 
     try:
         archive = open_archive(store)
     except ArchiveNotFoundError as error:
-        known = [(folder, said) for folder, said in remembered.items() if said]
+        known = [(folder, record) for folder, record in remembered.items() if record]
         if known:
-            folder, said = known[0]
+            folder, record = known[0]
             raise ArchiveNotFoundError(
                 f"{store.location}: no archive is here, but {folder} was archived to "
-                f"{said.get('location', 'archive ' + said['archive_id'])}",
+                f"{record.get('location', 'archive ' + record['archive_id'])}",
                 hint="correct --archive, or mount the disk; nothing was created",
             ) from error
         encoding = Encoding(settings.data_format, settings.compression_level)  # type: ignore[arg-type]

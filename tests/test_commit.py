@@ -258,3 +258,21 @@ def test_a_changed_file_list_is_found(archive: Archive) -> None:
     assert len(decode_list(content, listed)) == 2
     with pytest.raises(IntegrityError):
         decode_list(content.replace(b"rows", b"r0ws"), listed)
+
+
+def test_a_missing_file_list_is_damage_and_not_the_end_of_the_chain(archive_with_lists: Archive) -> None:
+    store = archive_with_lists.store
+    (listed,) = store.list(layout.LISTS)
+    store.delete([listed.key])
+    with pytest.raises(IntegrityError, match=listed.key):
+        Ledger.open(store)
+
+
+@pytest.fixture
+def archive_with_lists(archive: Archive) -> Archive:
+    from archiver.attempt import write_lists  # noqa: PLC0415
+
+    files = (_file(1), _file(2))
+    lists = write_lists(archive.store, files, "b" * 32, layout.new_attempt())
+    _commit(archive.ledger, _content("b", added=files, lists=lists))
+    return archive

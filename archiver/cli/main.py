@@ -38,7 +38,7 @@ class _Verbs(click.Group):
     def get_command(self, _: click.Context, name: str) -> click.Command | None:
         if name not in _VERBS:
             return None
-        module, attribute, _ = _VERBS[name]
+        module, attribute = _VERBS[name][:2]
         command: click.Command = getattr(importlib.import_module(module), attribute)
         return command
 

@@ -105,7 +105,14 @@ class Ledger:
             return commit
         files: list[DataFile] = []
         for listed in commit.content.lists:
-            files.extend(decode_list(self.store.get(listed.key), listed))
+            try:
+                content = self.store.get(listed.key)
+            except ObjectNotFoundError as error:  # the commit is there, so this is no end of the chain
+                raise IntegrityError(
+                    f"{listed.key}: missing, though commit {commit.sequence} names it",
+                    hint="the ledger was damaged: run `archiver verify`, restore the list from a copy",
+                ) from error
+            files.extend(decode_list(content, listed))
         return replace(commit, content=replace(commit.content, added=tuple(files)))
 
     def follow(self, commit: Commit) -> None:

@@ -24,6 +24,7 @@ from archiver.query.statement import checked
 from archiver.query.views import Pinned, Scans
 
 _BATCH_ROWS: Final = 50_000
+_PATIENCE_SECONDS: Final = 0.1
 _SIZE: Final = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([KMGT]i?B|B)\s*", re.ASCII | re.IGNORECASE)
 _UNITS: Final = {"b": 1, "kb": 10**3, "mb": 10**6, "gb": 10**9, "tb": 10**12} | {
     unit: 1 << (10 * power) for power, unit in enumerate(("kib", "mib", "gib", "tib"), 1)
@@ -82,17 +83,18 @@ class _Running:
         return found
 
     def _is_late(self, future: Future[_T]) -> bool:
-        if self.deadline is None:
-            wait([future])
-            return False
-        return not wait([future], max(self.deadline - time.monotonic(), 0)).done
+        # In short waits: a signal that the system gives to another thread ends none of them.
+        while not wait([future], _PATIENCE_SECONDS).done:
+            if self.deadline is not None and time.monotonic() >= self.deadline:
+                return not future.done()
+        return False
 
     def close(self, reader: pa.RecordBatchReader | None = None) -> None:
         """Stop what is under way and let go of everything; DuckDB must be gone before the process ends."""
         self._worker.shutdown(wait=False)
         while self._under_way is not None and not self._under_way.done():
             self.connection.interrupt()  # one that comes between two of its steps is not noticed
-            wait([self._under_way], 0.1)
+            wait([self._under_way], _PATIENCE_SECONDS)
         if reader is not None:
             reader.close()
         self.connection.close()

@@ -240,7 +240,7 @@ class Documents:
                 self._scan += 1
                 if not (self._depth or self._in_array):
                     return self._end_value(self._scan)
-        if False:
+        if self._scan - self._start > self._limit:
             self._pieces("too_long", self._scan, whole=True)
         return False
 

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
+from tests.faults.removals import CHANGES, NOT_IN_THE_CODE, removal
+
 from .commit_model.removals import RED, REDUNDANT, without
 from .commit_model.rules import NOT_MODELLED, Rule
 
@@ -33,7 +35,8 @@ class CodeRemoval(NamedTuple):
     test: str
 
 
-CODE: list[CodeRemoval] = []
+_STORY = "tests/faults/test_removed_rules.py::test_with_the_rule_the_story_ends_well[{}]"
+CODE = [CodeRemoval(rule, removal(rule), _STORY.format(rule.name.lower())) for rule in CHANGES]
 
 
 class _Removed:
@@ -92,6 +95,9 @@ def remove_from_code() -> list[Rule]:
         _say(removal.rule.name.lower(), removal.rule.step, "red" if went_red else "GREEN", removal.test)
         if not went_red:
             unexpected.append(removal.rule)
+    sys.stdout.write("\nnot in the code:\n")
+    for rule, why in NOT_IN_THE_CODE.items():
+        sys.stdout.write(f"    {rule.name.lower()}: {why}\n")
     return unexpected
 
 
