@@ -40,6 +40,13 @@ def schema_text(name: str) -> str:
     return (_SCHEMAS / f"{name}.json").read_text()
 
 
+def targets_schema() -> dict[str, Any]:
+    """Return the part of our schema of flat webhook events that is for `targets`."""
+    own: dict[str, Any] = json.loads(schema_text("event-webhook.1"))
+    found: dict[str, Any] = own["properties"]["data"]["properties"]["targets"]
+    return found
+
+
 def check_schema(text: str) -> Schema:
     """Parse a user's schema and prove that it can be used to judge.
 

@@ -96,18 +96,20 @@ def partitions(arranged: list[Arranged], chosen: np.ndarray, most_bytes: int) ->
         chosen: For each row, over all of `arranged`, whether it is wanted.
         most_bytes: A partition with more, in memory, is cut into several parts.
     """
-    slices: dict[tuple[str, int], list[tuple[pa.RecordBatch, np.ndarray]]] = {}
+    slices: dict[tuple[str, int], list[tuple[pa.RecordBatch, np.ndarray, int]]] = {}
     first = 0
     for block in arranged:
-        bytes_a_row = block.rows.nbytes // max(block.rows.num_rows, 1)
-        most_rows = max(1, most_bytes // max(bytes_a_row, 1))
+        # Of a slice, the exact size is dear to ask for; the block's average will do.
+        bytes_a_row = max(1, block.rows.nbytes // max(block.rows.num_rows, 1))
+        most_rows = max(1, most_bytes // bytes_a_row)
         for cut in block.cuts:
             for start in range(cut.start, cut.end, most_rows):
                 end = min(start + most_rows, cut.end)
                 wanted = chosen[first + start : first + end]
                 if wanted.any():
                     rows = block.rows.slice(start, end - start)
-                    slices.setdefault((cut.workspace, cut.day), []).append((rows, wanted))
+                    piece = (rows, wanted, rows.num_rows * bytes_a_row)
+                    slices.setdefault((cut.workspace, cut.day), []).append(piece)
         first += block.rows.num_rows
     return [
         Part(workspace, day, group)
@@ -117,15 +119,15 @@ def partitions(arranged: list[Arranged], chosen: np.ndarray, most_bytes: int) ->
 
 
 def _groups(
-    slices: list[tuple[pa.RecordBatch, np.ndarray]], most_bytes: int
+    slices: list[tuple[pa.RecordBatch, np.ndarray, int]], most_bytes: int
 ) -> Iterator[list[tuple[pa.RecordBatch, np.ndarray]]]:
     group: list[tuple[pa.RecordBatch, np.ndarray]] = []
     size = 0
-    for rows, wanted in slices:
-        if group and size + rows.nbytes > most_bytes:
+    for rows, wanted, estimate in slices:
+        if group and size + estimate > most_bytes:
             yield group
             group, size = [], 0
         group.append((rows, wanted))
-        size += rows.nbytes
+        size += estimate
     if group:
         yield group

@@ -350,7 +350,9 @@ def test_the_commented_file_that_init_writes_is_valid_and_is_used(archiver: Arch
 
 def test_every_commented_key_of_the_file_is_one_that_is_known(archiver: Archiver, tmp_path: Path) -> None:
     text = TEMPLATE.format(location='"a"', spools='"s"')
-    live = "\n".join(line.removeprefix("# ") if "=" in line or "[" in line else line for line in text.splitlines())
+    live = "\n".join(
+        line.removeprefix("# ") if "=" in line or "[" in line else line for line in text.splitlines()
+    )
     lines = [line for line in live.splitlines() if not line.startswith(("archiver's", "Credentials", "(AWS"))]
     config = tmp_path / "all.toml"
     config.write_text("\n".join(lines))

@@ -183,13 +183,15 @@ def test_a_supplement_of_another_workspace_fills_nothing(tmp_path: Path) -> None
 
 
 def test_the_supplemented_view_still_prunes_by_time_and_gathers_only_what_is_asked(tmp_path: Path) -> None:
-    made = supplemented(tmp_path / "a")
-    plan = rows(made, "EXPLAIN SELECT ip_city FROM events WHERE event_time < '2020-01-01'")[0][
-        "explain_value"
-    ]
+    made = new_archive(tmp_path / "a")
+    archive_bodies(made, *BODIES)
+    archive_bodies(made, event("e1", ip_country="DE", ip_city="Berlin"))
+    statement = "SELECT ip_city FROM events WHERE event_time < '2026-03-27'"
+    assert rows(made, statement) == [{"ip_city": "Berlin"}]
+    plan = rows(made, f"EXPLAIN {statement}")[0]["explain_value"]
+    assert "event_time < '2026-03-27" in plan  # among the filters of the base's files
     assert "Window" not in plan.title()
-    assert "2020-01-01" in plan
-    assert "user_agent" not in plan
+    assert "actor_name" not in plan
 
 
 # --- what is read
@@ -306,7 +308,7 @@ def test_after_the_time_is_up_the_session_answers_again(archive: Archive) -> Non
 
 # --- writing
 
-NASTY = "SELECT '=1+1' AS f, chr(27) || '[31m[red]x' AS e, chr(8238) || 'x' AS t, -5 AS n, '' AS empty, NULL AS gone"
+NASTY = "SELECT '=1+1' AS f, chr(27) || '[31m[red]x' AS e, chr(8238) || 'x' AS t, NULL AS gone"
 
 
 def test_the_table_shows_control_characters_and_takes_nothing_for_markup(archive: Archive) -> None:
@@ -341,7 +343,7 @@ def test_an_empty_answer_has_its_columns(archive: Archive) -> None:
 
 
 def test_csv_guards_formulas_unless_raw(archive: Archive) -> None:
-    statement = "SELECT * FROM (VALUES ('=1'), ('+1'), ('-1'), ('@a'), (chr(9) || 'x'), (chr(13) || 'x'), ('a=1')) t(v)"
+    statement = "SELECT unnest(['=1', '+1', '-1', '@a', chr(9) || 'x', chr(13) || 'x', 'a=1']) AS v"
     guarded = list(csv.reader(io.StringIO(written(archive, statement, "csv"), newline="")))
     assert [row[0] for row in guarded[1:]] == ["'=1", "'+1", "'-1", "'@a", "'\tx", "'\rx", "a=1"]
     raw = list(csv.reader(io.StringIO(written(archive, statement, "csv", raw=True), newline="")))
@@ -351,9 +353,11 @@ def test_csv_guards_formulas_unless_raw(archive: Archive) -> None:
 
 def test_json_keeps_every_digit_and_writes_times_in_utc(archive: Archive) -> None:
     statement = """SELECT 9007199254740993 AS i, 170141183460469231731687303715884105727::HUGEINT AS h,
-        sum(1) AS s, 1.50 AS d, TIMESTAMPTZ '2026-03-26 12:15:00.000001+02' AS t, TIMESTAMP '2026-03-26' AS naive,
+        sum(1) AS s, 1.50 AS d,
+        TIMESTAMPTZ '2026-03-26 12:15:00.000001+02' AS t, TIMESTAMP '2026-03-26' AS naive,
         DATE '2026-03-26' AS day, [TIMESTAMPTZ '2026-03-26 00:00:00Z'] AS l, {'a': 1.5} AS o, 'x'::BLOB AS b,
-        INTERVAL '3 days 1.5 seconds' AS span, 'infinity'::TIMESTAMPTZ AS far, 'nan'::DOUBLE AS nan, NULL AS gone"""
+        INTERVAL '3 days 1.5 seconds' AS span,
+        'infinity'::TIMESTAMPTZ AS far, 'nan'::DOUBLE AS nan, NULL AS gone"""
     for form in ("json", "jsonl"):
         found = json.loads(written(archive, statement, form), parse_float=Decimal)  # type: ignore[arg-type]
         assert (found[0] if form == "json" else found) == {

@@ -28,9 +28,10 @@ def parse_when(text: str, now: int) -> int:
     try:
         if found := _AGO.fullmatch(told):
             instant = now - int(found[1]) * _SECONDS[found[2]] * 1_000_000
-            clock.from_us(instant)  # is there such a year?
-            return instant
-        when = datetime.fromisoformat(told)
-        return clock.to_us(when if when.tzinfo is not None else when.replace(tzinfo=UTC))
+        else:
+            when = datetime.fromisoformat(told)
+            instant = clock.to_us(when if when.tzinfo is not None else when.replace(tzinfo=UTC))
+        clock.from_us(instant)  # is there such a year?
+        return instant
     except (ValueError, OverflowError):
         raise ConfigError(f"{text!r:.60} is no point in time", hint=_HINT) from None

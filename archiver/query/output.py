@@ -7,8 +7,6 @@ formula gets a `'` before it.
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final, Literal, get_args
@@ -31,6 +29,7 @@ _WIDEST_UNCUT: Final = 60
 _NARROWEST: Final = 8
 # Valid in JSON and invisible or worse on a terminal: C1 controls, and what turns the direction of text.
 _HIDDEN: Final = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
+_QUOTED: Final = re.compile(r'[",\r\n]|^\s|\s$')
 _GAP: Final = "  "
 _NUMBERS: Final = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
 
@@ -111,26 +110,23 @@ def _write_json(answer: Answer, stream: BinaryIO, document: dict[str, Any] | Non
 
 
 def _write_csv(answer: Answer, stream: BinaryIO, *, raw: bool, terminal: bool) -> int:
-    def cell(value: Any) -> str:
-        text = text_of(value)
-        if terminal:
-            text = shown(text)
-        # A number may begin with a minus; a text that does is guarded.
-        guarded = not raw and isinstance(value, str) and value.startswith(_FORMULA)
-        return "'" + text if guarded else text
+    """As RFC 4180 has it, but lines end in a line feed alone; null is empty, an empty text is `""`."""
 
-    line = io.StringIO()
-    writer = csv.writer(line, lineterminator="\n")
-    writer.writerow([cell(name) for name in answer.schema.names])
+    def cell(value: Any) -> str:
+        if value is None:
+            return ""
+        text = shown(text_of(value)) if terminal else text_of(value)
+        # A number may begin with a minus; a text that does is guarded.
+        if not raw and isinstance(value, str) and text.startswith(_FORMULA):
+            text = "'" + text
+        # (Python's own writer leaves a lone carriage return unquoted.)
+        return '"' + text.replace('"', '""') + '"' if not text or _QUOTED.search(text) else text
+
+    stream.write((",".join(cell(name) for name in answer.schema.names) + "\n").encode())
     count = 0
     for row in _rows(answer):
-        writer.writerow([cell(value) for value in row])
+        stream.write((",".join(cell(value) for value in row) + "\n").encode())
         count += 1
-        if line.tell() > 1 << 16:
-            stream.write(line.getvalue().encode())
-            line.seek(0)
-            line.truncate()
-    stream.write(line.getvalue().encode())
     return count
 
 

@@ -84,10 +84,12 @@ class _Running:
 
     def _is_late(self, future: Future[_T]) -> bool:
         # In short waits: a signal that the system gives to another thread ends none of them.
-        while not wait([future], _PATIENCE_SECONDS).done:
+        while True:
+            done = wait([future], _PATIENCE_SECONDS).done
             if self.deadline is not None and time.monotonic() >= self.deadline:
-                return not future.done()
-        return False
+                return True  # though this step may be done: others would follow, without end
+            if done:
+                return False
 
     def close(self, reader: pa.RecordBatchReader | None = None) -> None:
         """Stop what is under way and let go of everything; DuckDB must be gone before the process ends."""

@@ -158,17 +158,17 @@ def _members(random: Random, actor: Actor, drawn: tuple[str, str, str, str, floa
 def _add_rarities(random: Random, data: dict[str, Any]) -> None:
     """Members that few events have: unknown ones, nulls, odd numbers, half an emoji."""
     draw = random.random()
-    if draw < 0.06:
+    if draw < 0.02:
         data |= {"plan": random.choice(_PLANS), "risk_score": round(random.random(), 3)}
-    elif draw < 0.1:
+    elif draw < 0.03:
         data["device"] = {"id": token(random, 12), "trusted": True, "labels": [None, 1, "ü"]}
-    elif draw < 0.13:
+    elif draw < 0.05:
         data |= {"tenant_id": None, "idempotency_key": None, "user_agent": None}
-    elif draw < 0.15:
+    elif draw < 0.07:
         data |= {"tenant_id": f"tenant_{token(random, 5)}", "idempotency_key": token(random, 22)}
-    elif draw < 0.155:
+    elif draw < 0.072:
         data["version"] = 2.0  # an integer, says JSON Schema
-    elif draw < 0.158:
+    elif draw < 0.074:
         data["note"] = "cut in the middle of an emoji \ud83c"  # valid JSON once it is escaped
 
 

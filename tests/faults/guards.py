@@ -108,7 +108,9 @@ def meanwhile(target: Any, name: str, *deeds: Callable[[], object]) -> Iterator[
 
 
 def _content(batch: str, **parts: Any) -> Content:
-    return Content(operation=parts.pop("operation", "append"), batch=batch, attempt=layout.new_attempt(), **parts)
+    return Content(
+        operation=parts.pop("operation", "append"), batch=batch, attempt=layout.new_attempt(), **parts
+    )
 
 
 def _commit(store: Store, content: Content, **rest: Any) -> protocol.Outcome:
@@ -133,9 +135,10 @@ def the_same_file_delivered_again_is_counted_again(place: Path) -> None:
 def a_batch_that_was_committed_and_not_acknowledged_is_counted_once(place: Path) -> None:
     world = World(place)
     world.deliver("a.jsonl", event("a"))
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(DiedError):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SpoolBatch, "acknowledge", _die)
-        world.run()
+        with pytest.raises(DiedError):
+            world.run()
     assert world.run().acknowledged_only == 1
     assert world.read == 1
 
@@ -150,9 +153,10 @@ def a_batch_that_was_acknowledged_half_is_counted_once(place: Path) -> None:
         next((world.spool / "claims").glob("*/*-a.jsonl")).unlink()
         raise DiedError
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(DiedError):
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(SpoolBatch, "acknowledge", half)
-        world.run()
+        with pytest.raises(DiedError):
+            world.run()
     world.run()
     assert world.read == 2
 

@@ -6,8 +6,8 @@ is no longer there, or there twice, is an error, so that a removal never removes
 """
 
 from __future__ import annotations
-
 import __future__
+
 import inspect
 import textwrap
 from collections.abc import Callable
@@ -101,14 +101,12 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     Rule.OUR_OBJECT_IS_SUCCESS: (
         _change("archiver.store.local:LocalStore.put", "if found != content:", "if True:"),
     ),
-    Rule.READ_ON_412: (
-        _change("archiver.store.local:LocalStore.put", "if found != content:", "if False:"),
-    ),
+    Rule.READ_ON_412: (_change("archiver.store.local:LocalStore.put", "if found != content:", "if False:"),),
     Rule.RUNS_DELETE_NOTHING: (
         _change(
             _SLOT,
-            "    raise CommitStateUnknownError(",
-            "    store.delete([file.key for file in entry.content.added])\n    raise CommitStateUnknownError(",
+            "raise CommitStateUnknownError(",
+            "store.delete([one.key for one in entry.content.added])\n    raise CommitStateUnknownError(",
         ),
     ),
     Rule.ACKNOWLEDGE_ONLY: (
@@ -121,7 +119,9 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
         _change(_MISFIT, "if any(key not in head.files for key in content.removed):", "if False:"),
     ),
     Rule.REQUEUE_CHECK: (_change(_MISFIT, "if not head.moved.isdisjoint(content.moved):", "if False:"),),
-    Rule.NEW_ATTEMPT_ON_IDENTITY: (_change(_COMMIT, "if behind_seen and collides(behind_seen):", "if False:"),),
+    Rule.NEW_ATTEMPT_ON_IDENTITY: (
+        _change(_COMMIT, "if behind_seen and collides(behind_seen):", "if False:"),
+    ),
     Rule.SUPPLEMENT_IS_IDENTITY: (
         _change(
             "archiver.identity:Identities.collides",
@@ -130,7 +130,9 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
         ),
     ),
     Rule.AIM_BEHIND_VALIDATED: (
-        _change(_COMMIT, "        entry = Commit(", "        head = ledger.refresh()\n        entry = Commit("),
+        _change(
+            _COMMIT, "        entry = Commit(", "        head = ledger.refresh()\n        entry = Commit("
+        ),
     ),
     Rule.CONDITIONAL_CREATE: (
         _change("archiver.store.local:LocalStore.put_once", "durable.create(path", "durable.replace(path"),

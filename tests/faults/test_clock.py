@@ -6,7 +6,7 @@ import itertools
 import os
 import time
 from collections.abc import Iterable, Iterator
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -85,7 +85,7 @@ def store(tmp_path: Path) -> LocalStore:
 @pytest.mark.parametrize(
     "jumps",
     [
-        pytest.param([-3600.0], id="an hour back, once"),
+        pytest.param([-3600.0, *[0.0] * 10_000], id="an hour back, once"),
         pytest.param([-1.0], id="back at each look"),
         pytest.param([2 * DAY, -2 * DAY], id="forth and back"),
         pytest.param([-40 * 365 * DAY, 0, 0, 40 * 365 * DAY], id="to before most files and back"),
@@ -94,8 +94,7 @@ def store(tmp_path: Path) -> LocalStore:
 def test_a_clock_that_jumps_between_and_in_runs_loses_nothing(
     store: LocalStore, spool: Path, monkeypatch: pytest.MonkeyPatch, jumps: list[float]
 ) -> None:
-    endless = itertools.chain(jumps, itertools.repeat(0.0)) if len(jumps) == 1 and jumps[0] < -1 else None
-    JumpingClock(monkeypatch, endless or itertools.cycle(jumps))
+    JumpingClock(monkeypatch, itertools.cycle(jumps))
     for number in range(5):
         (spool / f"{number}.jsonl").write_bytes(event(f"e{number}") + b"\n" + event("always"))
         _run(store, spool)
@@ -144,7 +143,7 @@ def test_grace_is_counted_by_the_clock_that_dated_the_objects(tmp_path: Path, ah
     keys = [f"events/workspace=w/dt=2026-03-26/{'0' * 32}-{layout.new_attempt()}-0.parquet" for _ in range(2)]
     for key in keys:
         store.put(key, b"x")
-    long_ago = (datetime.now() - timedelta(hours=25)).timestamp()
+    long_ago = time.time() - 25 * 3600
     os.utime(tmp_path / "archive" / keys[0], (long_ago, long_ago))
     report = collect(archive)
     assert (report.deleted, report.young) == ([keys[0]], 1)

@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.faults.removals import CHANGES, NOT_IN_THE_CODE, removal
+from tests.faults.removals import CHANGES, NOT_IN_THE_CODE
+from tests.faults.removals import removal as removal_of
 
 from .commit_model.removals import RED, REDUNDANT, without
 from .commit_model.rules import NOT_MODELLED, Rule
@@ -36,7 +37,7 @@ class CodeRemoval(NamedTuple):
 
 
 _STORY = "tests/faults/test_removed_rules.py::test_with_the_rule_the_story_ends_well[{}]"
-CODE = [CodeRemoval(rule, removal(rule), _STORY.format(rule.name.lower())) for rule in CHANGES]
+CODE = [CodeRemoval(rule, removal_of(rule), _STORY.format(rule.name.lower())) for rule in CHANGES]
 
 
 class _Removed:

@@ -1,0 +1,273 @@
+"""The quickest proof: flat webhook events, decoded by msgspec into typed objects.
+
+msgspec reads JSON strictly and takes each member by its declared type, so what it decodes
+has our schema's members and types. Three things it does not tell, and they are proven here:
+
+- *No member stands twice.* It keeps the last of two. But where no backslash is itself
+  escaped, every `"` but those of `\\"` begins or ends a string, so the number of keys is half
+  the number of such quotes less the number of string values. If it is that of the distinct members, none stands
+  twice. It suffices to compare the sums over many bodies, since no body has fewer keys than
+  distinct members; where the sums differ, the bodies are halved until the guilty one is alone.
+- *`metadata` and `targets` are sound inside.* They are taken as they stand (`Raw`); each is
+  parsed and written again, and must come out byte for byte (see `jsontext.writer_of`).
+- *Texts are what the schema wants of them*: not empty, instants, hashes; in bulk.
+
+What is not proven goes on to slower proofs and to the judge. This module never rejects.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import jsonschema_rs
+import msgspec
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from archiver import columns
+from archiver.event import read_instants
+from archiver.jsontext import DEEPEST, writer_of
+
+_REQUIRED: Final = ("id", "actor_id", "action")
+_NOT_EMPTY: Final = ("id",)
+_TYPES: Final[dict[str, Any]] = {
+    columns.TEXT: str,
+    columns.INSTANT: str,
+    columns.INTEGER: int,
+    columns.JSON: msgspec.Raw,
+}
+_UNSET: Final = msgspec.UNSET
+_KINDS: Final = columns.EVENT_MEMBERS | {"workspace_id": columns.TEXT, "timestamp": columns.INSTANT}
+
+
+def _field(name: str, kind: str) -> Any:
+    if name in _REQUIRED:
+        return (name, _TYPES[kind])
+    if kind == columns.JSON:
+        return (name, msgspec.Raw, msgspec.Raw(b""))  # null is Raw(b"null")
+    return (name, _TYPES[kind] | None | msgspec.UnsetType, _UNSET)
+
+
+_Data: Final = msgspec.defstruct(
+    "_Data",
+    [_field(name, kind) for name, kind in columns.EVENT_MEMBERS.items()],
+    forbid_unknown_fields=True,
+    gc=False,
+    kw_only=True,
+)
+_Event: Final = msgspec.defstruct(
+    "_Event",
+    [
+        ("event_type", Literal["event.created"]),
+        ("data", _Data),
+        ("workspace_id", str),
+        ("timestamp", str),
+    ],
+    forbid_unknown_fields=True,
+    gc=False,
+    kw_only=True,
+)
+_ENVELOPE_KEYS: Final = 4
+_ENVELOPE_STRINGS: Final = 3
+_OPTIONAL: Final = tuple(name for name in columns.EVENT_MEMBERS if name not in _REQUIRED)
+_TEXTS: Final = tuple(
+    name for name, kind in columns.EVENT_MEMBERS.items() if kind in (columns.TEXT, columns.INSTANT)
+)
+
+Members = dict[str, list[Any]]
+
+
+@dataclass(slots=True)
+class Typed:
+    """Bodies that were proven, and their columns.
+
+    Attributes:
+        numbers: Which bodies of the block, ascending.
+        built: The members' columns and `extra`, one row a body.
+        workspaces: Of each body.
+        rest: The other bodies.
+    """
+
+    numbers: list[int] = field(default_factory=list)
+    built: dict[str, pa.Array] = field(default_factory=dict)
+    workspaces: list[str] = field(default_factory=list)
+    rest: list[int] = field(default_factory=list)
+
+    def only(self, rows: list[int]) -> Typed:
+        """Return the same with the proven bodies at these rows alone."""
+        chosen = pa.array(rows, pa.int64())
+        return Typed(
+            [self.numbers[row] for row in rows],
+            {name: column.take(chosen) for name, column in self.built.items()},
+            [self.workspaces[row] for row in rows],
+            self.rest,
+        )
+
+
+class TypedProof:
+    """Proves bodies by our own schema for flat webhook events.
+
+    Args:
+        targets: The part of that schema which is for `targets`.
+    """
+
+    def __init__(self, targets: dict[str, Any]) -> None:
+        self._decode = msgspec.json.Decoder(_Event).decode
+        self._is_valid_targets: Callable[[Any], bool] = jsonschema_rs.Draft202012Validator(
+            targets, validate_formats=False, offline=True
+        ).is_valid
+
+    def prove(self, bodies: Sequence[bytes], numbers: Sequence[int]) -> Typed:
+        """Prove what can be proven of `bodies[number]` for each of `numbers`."""
+        rest: list[int] = []
+        kept: list[int] = []
+        events: list[Any] = []
+        decode = self._decode
+        for number in numbers:
+            body = bodies[number]
+            try:
+                event = decode(body)
+            except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+                rest.append(number)
+                continue
+            if b"\\\\" in body:  # then `\"` may end a string
+                rest.append(number)
+                continue
+            kept.append(number)
+            events.append(event)
+        if not kept:
+            return Typed(rest=rest)
+        members = _members_of(events)
+        doubtful = self._doubtful_json(members)
+        for name in ("workspace_id", *_NOT_EMPTY):
+            if "" in members[name]:
+                doubtful |= {row for row, one in enumerate(members[name]) if not one}
+        quotes = [_quotes(bodies[number]) for number in kept]
+        _find_repeats(quotes, members, 0, len(kept), doubtful)
+        return self._typed(kept, members, doubtful, rest)
+
+    def _doubtful_json(self, members: Members) -> set[int]:
+        """Return the rows whose `metadata` or `targets` are not proven sound, or not of their type."""
+        doubtful = set()
+        for name, is_valid in (("metadata", _is_object), ("targets", self._is_valid_targets)):
+            texts = members[name] = [bytes(one) or _UNSET for one in members[name]]
+            doubtful |= {
+                row for row, one in enumerate(texts) if one is not _UNSET and not _is_sound(one, is_valid)
+            }
+        return doubtful
+
+    def _typed(self, kept: list[int], members: Members, doubtful: set[int], rest: list[int]) -> Typed:
+        built: dict[str, pa.Array] = {}
+        for name, kind in _KINDS.items():
+            values = members[name]
+            if _UNSET in values:
+                values = [None if one is _UNSET else one for one in values]
+            if kind == columns.INSTANT:
+                built[name], uncertain = read_instants(values)
+                doubtful.update(uncertain)
+            elif kind == columns.INTEGER:
+                wide = [row for row, one in enumerate(values) if one is not None and not _is_int64(one)]
+                doubtful.update(wide)
+                for row in wide:
+                    values[row] = None
+                built[name] = pa.array(values, pa.int64())
+            elif kind == columns.JSON:
+                built[name] = pa.array(_texts(values, doubtful), pa.string())
+            else:
+                built[name] = pa.array(values, pa.string())
+        doubtful.update(_not_hashes(built["event_hash"]), _not_hashes(built["previous_event_hash"]))
+        workspaces = members["workspace_id"]
+        built["event_type"] = pa.repeat(pa.scalar("event.created"), len(kept))
+        built["extra"] = pa.nulls(len(kept), pa.string())
+        if doubtful:
+            rest.extend(kept[row] for row in doubtful)
+            certain = [row for row in range(len(kept)) if row not in doubtful]
+            return Typed(kept, built, workspaces, sorted(rest)).only(certain)
+        return Typed(kept, built, workspaces, rest)
+
+
+def _texts(values: list[bytes | None], doubtful: set[int]) -> list[bytes | None]:
+    """Return what the column holds of members taken as they stand; doubtful ones may not even be UTF-8."""
+    return [None if one == b"null" or row in doubtful else one for row, one in enumerate(values)]
+
+
+def _quotes(text: bytes) -> int:
+    """Return how many quotes begin or end a string; no backslash of `text` is itself escaped."""
+    count = text.count(b'"')
+    return count - text.count(b'\\"') if b"\\" in text else count
+
+
+def _members_of(events: list[Any]) -> Members:
+    """Return each member's values, `_UNSET` where it is missing."""
+    by_member = zip(*[msgspec.structs.astuple(event.data) for event in events], strict=True)
+    members: Members = {
+        name: [*values] for name, values in zip(columns.EVENT_MEMBERS, by_member, strict=True)
+    }
+    members["workspace_id"] = [event.workspace_id for event in events]
+    members["timestamp"] = [event.timestamp for event in events]
+    return members
+
+
+def _is_object(tree: Any) -> bool:
+    return type(tree) is dict
+
+
+def _is_sound(text: bytes, is_valid: Callable[[Any], bool]) -> bool:
+    """Whether a member's own text is null, or proven to be JSON that every reader reads alike and is valid."""
+    if text == b"null":
+        return True
+    if text.count(b"{") + text.count(b"[") > DEEPEST - 2:
+        return False
+    try:
+        tree = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return False
+    return is_valid(tree) and writer_of(text, tree) is not None
+
+
+def _find_repeats(quotes: list[int], members: Members, start: int, end: int, doubtful: set[int]) -> None:
+    """Add to `doubtful` every row from `start` to `end` whose body has more keys than distinct members."""
+    if _keys(quotes, members, start, end) == _distinct(members, start, end):
+        return
+    if end - start == 1:
+        doubtful.add(start)
+        return
+    middle = (start + end) // 2
+    _find_repeats(quotes, members, start, middle, doubtful)
+    _find_repeats(quotes, members, middle, end, doubtful)
+
+
+def _keys(quotes: list[int], members: Members, start: int, end: int) -> float:
+    """Return how many keys stand in these bodies, outside of `metadata` and `targets`."""
+    rows = end - start
+    found = sum(quotes[start:end])
+    for name in ("metadata", "targets"):
+        found -= sum([_quotes(one) for one in members[name][start:end] if one is not _UNSET])
+    strings = _ENVELOPE_STRINGS * rows
+    for name in _TEXTS:
+        values = members[name][start:end]
+        strings += rows - values.count(None) - values.count(_UNSET)
+    return found / 2 - strings
+
+
+def _distinct(members: Members, start: int, end: int) -> int:
+    """Return how many distinct members these bodies have, outside of `metadata` and `targets`."""
+    count = (_ENVELOPE_KEYS + len(columns.EVENT_MEMBERS)) * (end - start)
+    return count - sum(members[name][start:end].count(_UNSET) for name in _OPTIONAL)
+
+
+def _is_int64(value: int) -> bool:
+    return -(2**63) <= value < 2**63
+
+
+def _not_hashes(texts: pa.Array) -> list[int]:
+    if texts.null_count == len(texts):
+        return []
+    found = pc.match_substring_regex(texts, r"\A[0-9A-Fa-f]{64}\z")
+    if pc.all(found).as_py() is not False:
+        return []
+    wrong: list[int] = pc.indices_nonzero(pc.invert(found)).to_pylist()
+    return wrong
