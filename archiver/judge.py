@@ -70,13 +70,25 @@ def check_schema(text: str) -> Schema:
         raise ConfigError(f"schema: {describe(error)}", hint=_HINT) from error
     except Unresolvable as error:
         raise ConfigError(f"schema: {error.ref!r} leads outside the schema", hint=_HINT) from error
+    except ConfigError:
+        raise
     except Exception as error:  # what a schema makes its checker raise is the schema's fault
         raise ConfigError(f"schema: {type(error).__name__}: {error}", hint=_HINT) from error
     return schema
 
 
+def _refuse_unasserted(name: Any) -> None:
+    """A format that nobody checks would let through what the schema's author wants to stop."""
+    known = Draft202012Validator.FORMAT_CHECKER.checkers
+    if isinstance(name, str) and name not in known:
+        raise ConfigError(
+            f"schema: format {name!r} is not checked here",
+            hint=f"use a pattern instead, or one of: {', '.join(sorted(known))}",
+        )
+
+
 def _resolve_all(schema: Schema) -> None:
-    """Look up every reference in `schema`, in advance of any event."""
+    """Look up every reference in `schema`, in advance of any event, and every format."""
     resource = DRAFT202012.create_resource(schema)
     resolver = REGISTRY.with_resource(resource.id() or "", resource).resolver(resource.id() or "")
     pending = [(resource, resolver)]
@@ -87,6 +99,7 @@ def _resolve_all(schema: Schema) -> None:
             continue
         seen.add(id(here.contents))
         if isinstance(here.contents, dict):
+            _refuse_unasserted(here.contents.get("format"))
             for keyword in ("$ref", "$dynamicRef"):
                 if keyword in here.contents:
                     found = resolver.lookup(here.contents[keyword])
@@ -103,7 +116,7 @@ class Judge:
         if "date-time" not in checker.checkers:
             raise ConfigError(
                 "jsonschema does not check date-time here, so it cannot judge",
-                hint="install jsonschema[format-nongpl]",
+                hint="install rfc3339-validator",
             )
         self._validators = [
             Draft202012Validator(schema, format_checker=checker, registry=REGISTRY) for schema in schemas

@@ -54,7 +54,7 @@ def arrange(rows: pa.RecordBatch) -> Arranged:
     workspaces = rows.column("workspace_id").dictionary_encode()
     codes = workspaces.indices.to_numpy(zero_copy_only=False)
     days = rows.column("event_time").cast(pa.int64()).to_numpy() // DAY_US
-    order = np.lexsort((days, codes))  # stable
+    order = np.lexsort((rows.column("ordinal").to_numpy(), days, codes))
     codes, days = codes[order], days[order]
     ends = [*(np.flatnonzero((np.diff(codes) != 0) | (np.diff(days) != 0)) + 1).tolist(), len(order)]
     names = workspaces.dictionary.to_pylist()

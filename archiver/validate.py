@@ -24,7 +24,6 @@ from typing import Any, Final
 
 import orjson
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from archiver import columns, layout
 from archiver.block import Block, Reason, Rejection
@@ -70,7 +69,7 @@ __all__ = ["Rules", "Validated", "Validator", "check_schema"]
 
 # Bodies whose trees are alive at once: more of them fall out of the processor's caches.
 _SLICE: Final = 512
-_TYPED_SLICE: Final = 1_024
+_TYPED_SLICE: Final = 2_048
 _HASHES: Final = ("event_hash", "previous_event_hash")
 _is_hash: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII).fullmatch
 # Members that say which event it is; if one of them stands twice, there is no telling.
@@ -97,7 +96,7 @@ class Validated:
     """Every body of a block, as exactly one row or one rejection.
 
     Attributes:
-        tables: By dataset, in the order of ordinals; only datasets that have rows.
+        tables: By dataset, in any order (`ordinal` tells it); only datasets that have rows.
         rejections: In the order of ordinals, the reader's included.
         proven: How many bodies the sieve acquitted.
         judged: How many it did not.
@@ -180,7 +179,7 @@ class Validator:
                 batches[form.dataset].append(self._batch(block, form, numbers, built))
 
         rejections.sort(key=lambda rejection: rejection.ordinal)
-        tables = {dataset: _in_order(parts) for dataset, parts in batches.items()}
+        tables = {dataset: pa.concat_batches(parts) for dataset, parts in batches.items()}
         return Validated(tables, rejections, acquitted, len(block.bodies) - acquitted)
 
     def _prove_typed(self, block: Block, batches: dict[str, list[pa.RecordBatch]]) -> list[int]:
@@ -324,6 +323,14 @@ class Validator:
                     return False
         return not any(_is_doubtful_hash(one.values(name)[0]) for name in _HASHES if name in form.kinds)
 
+    def _sources(self, streams: list[str | None]) -> pa.Array:
+        source = self._rules.source
+        first = streams[0]
+        if streams.count(first) == len(streams):  # nearly always
+            return pa.repeat(pa.scalar(source if first is None else f"{source}/{first}"), len(streams))
+        names = [source if stream is None else f"{source}/{stream}" for stream in streams]
+        return pa.array(names, pa.string())
+
     def _is_foreign(self, workspace: str, stream: str | None) -> bool:
         pinned = None if stream is None else self._rules.workspaces_of_stream.get(stream)
         return pinned is not None and workspace not in pinned
@@ -335,11 +342,7 @@ class Validator:
         built["shape"] = pa.repeat(pa.scalar(form.shape), count)
         built["event_time"] = built[form.event_time]
         built["received_at"] = pa.array([block.received_at[number] for number in numbers], columns.TIME)
-        streams = [block.streams[number] for number in numbers]
-        source = self._rules.source
-        built["source"] = pa.array(
-            [source if stream is None else f"{source}/{stream}" for stream in streams], pa.string()
-        )
+        built["source"] = self._sources([block.streams[number] for number in numbers])
         built["ordinal"] = pa.array([block.ordinals[number] for number in numbers], pa.int64())
         built["body"] = pa.array([block.bodies[number] for number in numbers], pa.string())
         built["_input"] = pa.repeat(pa.scalar(block.input, pa.int64()), count)
@@ -428,10 +431,3 @@ def _rejection(block: Block, number: int, refused: _Refused) -> Rejection:
 def _readable(value: Any) -> str | None:
     return value if isinstance(value, str) and is_unicode(value) else None
 
-
-def _in_order(parts: list[pa.RecordBatch]) -> pa.RecordBatch:
-    whole = pa.concat_batches(parts)
-    ordinals = whole.column("ordinal")
-    if pc.all(pc.less(ordinals[:-1], ordinals[1:])).as_py() is False:
-        whole = whole.take(pc.sort_indices(ordinals))
-    return whole

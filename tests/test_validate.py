@@ -523,3 +523,10 @@ def test_a_schema_that_refers_to_itself_is_welcome(text: str) -> None:
 def test_a_schema_for_no_dataset_is_a_config_error() -> None:
     with pytest.raises(ConfigError, match="expected events or alerts"):
         Validator(Rules("door", {"event": "{}"}))
+
+
+@pytest.mark.parametrize("name", ["iri", "no-such-format"])
+def test_a_schema_with_a_format_that_nobody_checks_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        check_schema('{"properties":{"data":{"properties":{"x":{"format":"%s"}}}}}' % name)
+    assert name in raised.value.message
