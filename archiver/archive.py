@@ -97,7 +97,7 @@ def init_archive(
         if not report.is_atomic:
             raise ConfigError(
                 f"{store.location}: the store does not create objects atomically: {report.problems[0]}",
-                hint="use a store that honours `If-None-Match: *` (AWS S3, R2, MinIO, Ceph) or a local folder",
+                hint="use a store that honours `If-None-Match: *` (AWS S3, R2, MinIO, Ceph) or a folder",
             )
     said: dict[str, Any] = {
         "id": str(uuid.uuid4()),

@@ -32,7 +32,7 @@ from archiver.progress import Progress
 from archiver.store.base import Store
 from archiver.write import Writer, Written
 
-CHUNK_BYTES: Final = 320 << 20
+CHUNK_BYTES: Final = 256 << 20
 _LIST_ENTRIES: Final = 10_000
 
 

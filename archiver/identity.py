@@ -82,7 +82,7 @@ class _Identity:
 
 
 class Identities:
-    """Decides for one attempt after another; what it has read of files stays valid, since files never change."""
+    """Decides for one attempt after another. Files never change, so what it read of them stays valid."""
 
     def __init__(self, store: Store, *, window_days: int) -> None:
         self._store = store
@@ -266,7 +266,7 @@ def _mask(numbers: np.ndarray, count: int) -> pa.Array:
 
 
 def _same_body(ours: pa.Table, theirs: pa.Table, identity: str, window_us: int) -> np.ndarray:
-    """Return for each of our rows whether an archived one has its id, its bytes, and a time within the window."""
+    """Return for each of our rows whether an archived one has its id, its bytes, and a near time."""
     left = pl.DataFrame(
         {
             "id": pl.Series(ours[identity]),

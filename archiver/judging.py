@@ -23,7 +23,7 @@ from archiver.partition import Arranged, arrange
 from archiver.validate import Rules, Validator
 
 SMALL_BATCH_BYTES: Final = 8 << 20
-_IN_FLIGHT_PER_WORKER: Final = 3
+_IN_FLIGHT_PER_WORKER: Final = 2
 
 _validator: Validator | None = None
 

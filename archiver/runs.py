@@ -111,7 +111,7 @@ def _hold_against(archive: Archive, source: SpoolSource, said: dict[str, Any]) -
     there = found.digest if found.sequence == head else archive.ledger.read(head).digest
     if there != digest:
         raise IntegrityError(
-            f"{layout.commit(head)}: forked: expected {digest}, which {source.folder} has seen, found {there}",
+            f"{layout.commit(head)}: forked: expected {digest}, seen by {source.folder}, found {there}",
             hint=hint,
         )
 

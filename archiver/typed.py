@@ -5,9 +5,10 @@ has our schema's members and types. Three things it does not tell, and they are 
 
 - *No member stands twice.* It keeps the last of two. But where no backslash is itself
   escaped, every `"` but those of `\\"` begins or ends a string, so the number of keys is half
-  the number of such quotes less the number of string values. If it is that of the distinct members, none stands
-  twice. It suffices to compare the sums over many bodies, since no body has fewer keys than
-  distinct members; where the sums differ, the bodies are halved until the guilty one is alone.
+  the number of such quotes less the number of string values. If it is that of the distinct
+  members, none stands twice. It suffices to compare the sums over many bodies, since no body
+  has fewer keys than distinct members; where the sums differ, the bodies are halved until the
+  guilty one is alone.
 - *`metadata` and `targets` are sound inside.* They are taken as they stand (`Raw`); each is
   parsed and written again, and must come out byte for byte (see `jsontext.writer_of`).
 - *Texts are what the schema wants of them*: not empty, instants, hashes; in bulk.
@@ -216,7 +217,7 @@ def _is_object(tree: Any) -> bool:
 
 
 def _is_sound(text: bytes, is_valid: Callable[[Any], bool]) -> bool:
-    """Whether a member's own text is null, or proven to be JSON that every reader reads alike and is valid."""
+    """Whether a member's own text is null, or proven to be valid JSON that every reader reads alike."""
     if text == b"null":
         return True
     if text.count(b"{") + text.count(b"[") > DEEPEST - 2:

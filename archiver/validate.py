@@ -430,4 +430,3 @@ def _rejection(block: Block, number: int, refused: _Refused) -> Rejection:
 
 def _readable(value: Any) -> str | None:
     return value if isinstance(value, str) and is_unicode(value) else None
-

@@ -1,7 +1,8 @@
 """Rows to data files: sorted, cut by partition, encoded, put.
 
-The rows of each partition of a chunk, sorted by event time, become one file. Many threads put, since most of a put is waiting for the disk or the
-network; few of them encode at a time, which bounds the memory beside the chunk.
+The rows of each partition of a chunk, sorted by event time, become one file. Many threads
+put, since most of a put is waiting for the disk or the network; few of them encode at a
+time, which bounds the memory beside the chunk.
 """
 
 from __future__ import annotations

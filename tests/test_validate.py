@@ -528,5 +528,5 @@ def test_a_schema_for_no_dataset_is_a_config_error() -> None:
 @pytest.mark.parametrize("name", ["iri", "no-such-format"])
 def test_a_schema_with_a_format_that_nobody_checks_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as raised:
-        check_schema('{"properties":{"data":{"properties":{"x":{"format":"%s"}}}}}' % name)
+        check_schema(json.dumps({"properties": {"data": {"properties": {"x": {"format": name}}}}}))
     assert name in raised.value.message

@@ -44,8 +44,9 @@ def _text(found: Status) -> str:
     last: dict[str, Any] | None = found.last_append
     if last:
         lines.append(
-            f"last run    commit {last['commit']} from {printable(str(last['source']))}: read {last['read']:,}, "
-            f"archived {last['archived']:,}, duplicates {last['duplicates']:,}, quarantined {last['quarantined']:,}"
+            f"last run    commit {last['commit']} from {printable(str(last['source']))}: "
+            f"read {last['read']:,}, archived {last['archived']:,}, "
+            f"duplicates {last['duplicates']:,}, quarantined {last['quarantined']:,}"
         )
     lines.append("")
     for name, volume in found.datasets.items():
@@ -53,7 +54,8 @@ def _text(found: Status) -> str:
         if volume.first_us is not None and volume.last_us is not None:
             span = f"  {clock.to_text(volume.first_us)[:16]} to {clock.to_text(volume.last_us)[:16]}"
         lines.append(
-            f"{name:<12}{volume.rows:>14,} rows  {plural(volume.files, 'file'):>12}  {bytes_text(volume.bytes):>10}{span}"
+            f"{name:<12}{volume.rows:>14,} rows  {plural(volume.files, 'file'):>12}  "
+            f"{bytes_text(volume.bytes):>10}{span}"
         )
         volumes = found.workspaces[name]
         biggest = sorted(volumes.items(), key=lambda item: -item[1].rows)
@@ -64,8 +66,9 @@ def _text(found: Status) -> str:
     counts = found.counts
     lines += [
         "",
-        f"in all      read {counts['read']:,} = archived {counts['archived']:,} + supplements "
-        f"{counts['supplements']:,} + duplicates {counts['duplicates']:,} + quarantined {counts['quarantined']:,}",
+        f"in all      read {counts['read']:,} = archived {counts['archived']:,} "
+        f"+ supplements {counts['supplements']:,} + duplicates {counts['duplicates']:,} "
+        f"+ quarantined {counts['quarantined']:,}",
     ]
     for spool in found.spools:
         waiting = f"{plural(spool['files'], 'file')}, {bytes_text(spool['bytes'])}"

@@ -33,7 +33,7 @@ from archiver.sources.elements import (
 )
 from archiver.sources.lines import Lines
 
-BLOCK_BYTES = 2 * 1024 * 1024
+BLOCK_BYTES = 4 * 1024 * 1024
 
 _SUFFIXES: dict[str, Literal["lines", "any"]] = {".json": "any", ".jsonl": "lines", ".ndjson": "lines"}
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd"}

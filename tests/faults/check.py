@@ -51,7 +51,8 @@ def _difference(found: list[str], events: Counter[str] | set[str]) -> str:
     lost = sorted(wanted - there.keys())
     strange = sorted(there.keys() - wanted)
     twice = sorted(one for one, count in there.items() if count > 1)
-    return f"lost {lost[:5]} ({len(lost)}), twice {twice[:5]} ({len(twice)}), strange {strange[:5]} ({len(strange)})"
+    told = {"lost": lost, "twice": twice, "strange": strange}
+    return ", ".join(f"{name} {ids[:5]} ({len(ids)})" for name, ids in told.items())
 
 
 def spool_is_empty(folder: Path) -> bool:

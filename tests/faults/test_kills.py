@@ -46,7 +46,6 @@ def _kill_again_and_again(location: str, spool: Path, kills: int, *, seed: int, 
 
 def _held(location: str, spool: Path, deliveries: Deliveries) -> None:
     from archiver.store.open import open_store  # noqa: PLC0415
-
     from archiver.store.options import S3Options  # noqa: PLC0415
 
     endpoint = os.environ.get("ARCHIVER_ENDPOINT_URL")

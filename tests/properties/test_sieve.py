@@ -263,7 +263,7 @@ def test_the_sieve_acquits_nothing_that_the_judge_rejects_in_a_long_search(
         )
         mutated, acquitted, seed = mutated + more, acquitted + passed, seed + 1
     with capsys.disabled():
-        print(f"\nsieve: {mutated:,} mutated bodies, {acquitted:,} acquitted, none wrongly")  # noqa: T201
+        print(f"\nsieve: {mutated:,} mutated bodies, {acquitted:,} acquitted, none wrongly")
 
 
 def test_a_sieve_that_acquits_all_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
