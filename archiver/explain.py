@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from archiver import clock
 from archiver.archive import Archive
 from archiver.columns import IDENTITY_COLUMN
-from archiver.datafile import decode
+from archiver.datafile import decode, suffix_of
 from archiver.ledger.entry import Commit, DataFile
 from archiver.requeue import entries
 
@@ -24,7 +24,8 @@ class Place:
         what: `archived`, `supplement` (tells more of an archived one) or `quarantined`.
         commit, batch, committed_at: Of the commit that put it there.
         object, row: The data file and the row in it, from 0; of a quarantined one the entry's name.
-        input: The delivery or file it came from, and its number in the batch, where known.
+        input, ordinal, received_at: The delivery or file it came from, its number in the batch,
+            and when it came. JSON-lines archives do not keep them; they are None there.
         body: As it was delivered; None if it is not UTF-8.
     """
 
@@ -38,9 +39,9 @@ class Place:
     row: int | None
     source: str
     input: str | None
-    ordinal: int
+    ordinal: int | None
     event_time: str | None
-    received_at: str
+    received_at: str | None
     reason: str | None
     detail: str | None
     body: str | None
@@ -102,6 +103,7 @@ def _rows(archive: Archive, file: DataFile, event_id: str, commit: Commit) -> It
         return
     wanted = ["event_time", "received_at", "source", "ordinal", "body"]
     rows = decode(content, file.key, dataset, wanted)
+    kept = suffix_of(file.key) == "parquet"
     for number in mask.nonzero()[0].tolist():
         row = rows.slice(number, 1).to_pylist()[0]
         yield Place(
@@ -113,11 +115,11 @@ def _rows(archive: Archive, file: DataFile, event_id: str, commit: Commit) -> It
             committed_at=clock.to_text(commit.committed_us),
             object=file.key,
             row=number,
-            source=row["source"],
-            input=_input_of(commit, row["ordinal"]),
-            ordinal=row["ordinal"],
+            source=str(row["source"] if kept else commit.content.source.get("name")),
+            input=_input_of(commit, row["ordinal"]) if kept else None,
+            ordinal=row["ordinal"] if kept else None,
             event_time=clock.to_text(clock.to_us(row["event_time"])),
-            received_at=clock.to_text(clock.to_us(row["received_at"])),
+            received_at=clock.to_text(clock.to_us(row["received_at"])) if kept else None,
             reason=None,
             detail=None,
             body=row["body"],

@@ -31,7 +31,7 @@ def explain_command(context: Context, event_id: str, workspace: str | None) -> N
             "workspace": place.workspace,
             "dataset": place.dataset,
             "event time": place.event_time,
-            "received": f"{place.received_at} by {place.source}",
+            "received": f"{place.received_at or 'at a time not kept'} by {place.source}",
             "input": f"{place.input}, element {place.ordinal} of its batch" if place.input else None,
             "commit": f"{place.commit} of {place.committed_at}, batch {place.batch}",
             "object": place.object + (f", row {place.row}" if place.row is not None else ""),

@@ -1,0 +1,87 @@
+"""Which module may import which: dependencies point one way, and big parts stay behind their door."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import archiver
+
+ROOT = Path(archiver.__file__).parent
+# From the ground up. A module may import from its own layer and from those above it in this list.
+LAYERS = [
+    {"", "errors", "clock"},
+    {"layout", "durable", "block", "columns", "progress", "segment"},
+    {"event", "jsontext", "judge", "typed", "validate", "compare", "partition", "store"},
+    {"config", "datafile", "ledger", "sources", "quarantine", "judging"},
+    {"known", "identity", "write"},
+    {"archive", "attempt"},
+    {
+        "pipeline",
+        "collect",
+        "requeue",
+        "explain",
+        "status",
+        "verify",
+        "query",
+        "export",
+        "generate",
+        "synthetic",
+    },
+    {"runs", "doctor"},
+    {"cli", "__main__"},
+]
+LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
+BEHIND = {
+    "click": ("cli/",),
+    "boto3": ("store/s3",),
+    "botocore": ("store/s3",),
+    "duckdb": ("query/", "doctor/"),
+    "jsonschema": ("judge.py",),
+    "rich": ("cli/", "query/output.py"),
+}
+
+
+def _modules() -> Iterator[Path]:
+    yield from sorted(ROOT.rglob("*.py"))
+
+
+def _imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            if node.module == "archiver":
+                yield from (f"archiver.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def _part(name: str) -> str:
+    """Return the first word behind `archiver.`; of a version or the like, nothing."""
+    word = name.partition(".")[2].partition(".")[0]
+    return "" if word.startswith("__version") else word
+
+
+@pytest.mark.parametrize("path", list(_modules()), ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_imports_only_from_below(path: Path) -> None:
+    inside = path.relative_to(ROOT)
+    own = LAYER_OF[inside.parts[0].removesuffix(".py").replace("__init__", "")]
+    above = [
+        name for name in _imports(path) if name.split(".")[0] == "archiver" and LAYER_OF[_part(name)] > own
+    ]
+    assert above == []
+
+
+@pytest.mark.parametrize("library", BEHIND)
+def test_a_library_stays_behind_its_door(library: str) -> None:
+    users = {
+        str(path.relative_to(ROOT))
+        for path in _modules()
+        if any(name.split(".")[0] == library for name in _imports(path))
+    }
+    assert users
+    assert [user for user in users if not user.startswith(BEHIND[library])] == []
