@@ -54,8 +54,17 @@ def rules_of(settings: Settings, source: str) -> Rules:
     return Rules(source=source, schemas=schemas, workspaces_of_stream=pinned)
 
 
-def run_spools(store: Store, settings: Settings, *, progress: Progress | None = None) -> RunReport:
+def run_spools(
+    store: Store,
+    settings: Settings,
+    *,
+    progress: Progress | None = None,
+    report: RunReport | None = None,
+) -> RunReport:
     """Archive everything that the configured spools have ready.
+
+    Args:
+        report: Is filled as the run goes on, and holds what was committed if an error ends it.
 
     Raises:
         ConfigError: A spool is not there, or belongs to another archive.
@@ -63,7 +72,7 @@ def run_spools(store: Store, settings: Settings, *, progress: Progress | None = 
     """
     sources = spool_sources(settings)
     archive = archive_of(store, sources, settings)
-    report = RunReport()
+    report = report or RunReport()
     for source in sources:
         run(
             archive,

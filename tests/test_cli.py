@@ -556,3 +556,33 @@ def test_an_output_inside_the_archive_is_refused(place: Path) -> None:
 
     with pytest.raises(ConfigError), open_target(str(place / "x.csv"), LocalStore(place)):
         raise AssertionError("it was opened")
+
+
+def test_what_was_committed_before_an_error_stands_in_the_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two spools: the second one meets a store that fails."""
+    from click.testing import CliRunner  # noqa: PLC0415
+
+    from archiver import runs  # noqa: PLC0415
+    from archiver.errors import StoreError  # noqa: PLC0415
+
+    spools = [tmp_path / "one", tmp_path / "two"]
+    for number, spool in enumerate(spools):
+        spool.mkdir()
+        (spool / "a.jsonl").write_bytes(event(f"e{number}"))
+    original = runs.run
+
+    def run(archive, source, **rest):  # type: ignore[no-untyped-def]
+        if source.name == "spool-2":
+            raise StoreError("the disk is full")
+        return original(archive, source, **rest)
+
+    monkeypatch.setattr(runs, "run", run)
+    report = tmp_path / "report.json"
+    words = ["run", "--archive", str(tmp_path / "archive"), "--settle", "0", "--report", str(report)]
+    words += [f"--spool={spool}" for spool in spools]
+    result = CliRunner().invoke(command_line.cli, words)
+    assert isinstance(result.exception, StoreError)
+    told = json.loads(report.read_text())
+    assert (told["archived"], told["commits"], told["problems"]) == (1, [1], ["the disk is full"])

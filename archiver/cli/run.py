@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from archiver.cli.common import EXIT_CODES, Context, archive_options, checked, json_text, write_options
 from archiver.cli.text import run_text
 from archiver.errors import ArchiverError, ConfigError
+
+if TYPE_CHECKING:
+    from archiver.pipeline import RunReport
 
 
 @click.command("run", epilog=EXIT_CODES)
@@ -76,7 +79,7 @@ def run_command(
     Every five minutes from cron:
       */5 * * * * archiver run --spool /var/spool/archiver --archive s3://bucket/audit --log-format json
     """
-    from archiver.durable import replace as write_file
+    from archiver.pipeline import RunReport
     from archiver.runs import run_spools
 
     _use_a_frugal_memory_pool()
@@ -90,20 +93,34 @@ def run_command(
     )
     if not settings.spools:
         raise ConfigError("no spool was named", hint="give --spool DIR, or folders in archiver.toml")
-    result = run_spools(context.open_store(), checked(settings), progress=context.progress)
-    document = result.to_json()
-    if report is not None:
-        try:
-            write_file(report, json_text(document).encode() + b"\n")
-        except OSError as error:
-            raise ArchiverError(
-                f"{report}: the report cannot be written: {error.strerror}",
-                hint="the run itself is done, and what it archived is acknowledged",
-            ) from error
-    context.out(run_text(result), document)
+    result = RunReport()
+    try:
+        run_spools(context.open_store(), checked(settings), progress=context.progress, report=result)
+    except ArchiverError as error:
+        # What was committed before the error is told all the same, where somebody reads it.
+        result.problems.append(error.message)
+        _write_report(report, result)
+        raise
+    _write_report(report, result)
+    context.out(run_text(result), result.to_json())
     if result.problems:
         click_context.exit(1)
     click_context.exit(3 if result.counts.quarantined else 0)
+
+
+def _write_report(path: Path | None, report: RunReport) -> None:
+    """Write the report, whole or not at all, if a path was given."""
+    from archiver import durable
+
+    if path is None:
+        return
+    try:
+        durable.replace(path, json_text(report.to_json()).encode() + b"\n")
+    except OSError as error:
+        raise ArchiverError(
+            f"{path}: the report cannot be written: {error.strerror}",
+            hint="the run itself is done, and what it archived is acknowledged",
+        ) from error
 
 
 def _use_a_frugal_memory_pool() -> None:
