@@ -147,9 +147,8 @@ class KnownIds:
         if file.bytes > _WHOLE_FILE_BYTES and suffix_of(file.key) == "parquet":
             filesystem, root = self._store.arrow()
             try:
-                table = pq.read_table(
-                    root + file.key, columns=[identity], filesystem=filesystem, partitioning=None
-                )
+                with filesystem.open_input_file(root + file.key) as source:
+                    table = pq.ParquetFile(source).read(columns=[identity], use_threads=False)
             except (pa.ArrowException, OSError) as error:
                 raise IntegrityError(f"{file.key}: its ids cannot be read: {error}"[:400]) from error
         else:
