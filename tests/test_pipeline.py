@@ -203,7 +203,7 @@ def test_inputs_are_listed_with_their_elements(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize("data_format", ["parquet", "jsonl.gz", "jsonl.zst"])
-def test_rows_come_back_in_the_order_they_lie_in_whatever_proved_them(tmp_path: Path, data_format: str) -> None:
+def test_rows_come_back_in_their_order_whatever_proved_them(tmp_path: Path, data_format: str) -> None:
     archive = new_archive(tmp_path / "a", format=data_format)
     bodies = [event(f"e{n}", **({"unknown": n} if n % 3 == 0 else {})) for n in range(30)]
     bodies[7] = bodies[7].replace(b'":', b'" : ')

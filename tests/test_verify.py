@@ -27,19 +27,19 @@ from archiver.cli.verify import verify_command
 from archiver.datafile import Encoding
 from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError, StoreError
 from archiver.generate import Delivery, deliveries
+from archiver.judging import Judges
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Commit, Counts, DataFile, digest_of
 from archiver.progress import Silent
 from archiver.store.base import Store
 from archiver.store.local import LocalStore
-from archiver.validate import Rules, Validator
+from archiver.validate import Rules
 from archiver.verify import MEANINGS, VerifyReport, parse_expected, verify
 from archiver.verify.content import IDENTITY
 from archiver.verify.identities import Workspace
 from archiver.verify.report import WORDS, Findings
 
 Tree = dict[str, Any]
-_VALIDATOR = Validator(Rules(source="spool"))
 
 
 def deliver(archive: Archive, items: Iterable[Delivery]) -> Commit:
@@ -51,7 +51,8 @@ def deliver(archive: Archive, items: Iterable[Delivery]) -> Commit:
         0, bodies, list(range(count)), [0] * count, [one.received_at for one in items], [None] * count
     )
     attempt = Attempt(archive, layout.new_attempt() + "0000", source="spool", inputs=["one"])
-    attempt.work([(block, _VALIDATOR.validate(block))], Silent())
+    with Judges(Rules(source="spool"), workers=0) as judges:
+        attempt.work(judges.judge([block], total_bytes=0), Silent())
     done = protocol.commit(
         archive.ledger, attempt.content(operation="append", source={"name": "spool"}), seen=attempt.seen
     )

@@ -11,6 +11,7 @@ import os
 import random
 import re
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -242,26 +243,37 @@ def flattened(node: Node, ends: set[Any], path: tuple[str, ...] = ()) -> list[tu
     return found
 
 
-@settings(
+def _search() -> Callable[[], None]:
+    """Return a search that has not been run: Hypothesis gives a function its settings once."""
+
+    @given(
+        st.lists(st.tuples(events(), st.sampled_from(STYLES)), min_size=1, max_size=6), st.integers(0, 2**32)
+    )
+    def search(trees: list[tuple[dict[str, Any], str]], seed: int) -> None:
+        chance = random.Random(seed)
+        check([write(tree, style, chance).encode() for tree, style in trees])
+
+    return search
+
+
+_SETTINGS = settings(
     max_examples=200,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(st.lists(st.tuples(events(), st.sampled_from(STYLES)), min_size=1, max_size=6), st.integers(0, 2**32))
-def test_every_column_is_its_member_exactly_or_null_and_nothing_is_lost(
-    trees: list[tuple[dict[str, Any], str]], seed: int
-) -> None:
-    chance = random.Random(seed)
-    check([write(tree, style, chance).encode() for tree, style in trees])
+
+
+def test_every_column_is_its_member_exactly_or_null_and_nothing_is_lost() -> None:
+    _SETTINGS(_search())()
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_every_column_is_its_member_exactly_or_null_in_a_long_search() -> None:
     deadline = time.monotonic() + float(os.environ.get("SOAK_SECONDS", "600"))
-    again = settings(max_examples=200, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    again = settings(_SETTINGS, database=None, suppress_health_check=list(HealthCheck))(_search())
     rounds = 0
     while time.monotonic() < deadline:
-        again(test_every_column_is_its_member_exactly_or_null_and_nothing_is_lost)()
+        again()
         rounds += 1
     print(f"soak: {rounds * 200:,} blocks of up to 6 bodies")
