@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -81,6 +82,12 @@ def _judge(block: Block) -> Judged:
     return _judge_with(_validator, block)
 
 
+def _can_spawn() -> bool:
+    """Whether a new process could import the main module; not where it came from standard input."""
+    path = getattr(sys.modules.get("__main__"), "__file__", None)
+    return path is None or os.path.exists(path)  # noqa: PTH110 - it may be any text
+
+
 class Judges:
     """Validators for one run; as a context manager, since they may be processes.
 
@@ -110,7 +117,7 @@ class Judges:
         Args:
             total_bytes: About how much there is; decides whether workers are worth it.
         """
-        if self._workers == 0 or total_bytes < SMALL_BATCH_BYTES:
+        if self._workers == 0 or total_bytes < SMALL_BATCH_BYTES or not _can_spawn():
             for block in blocks:
                 yield _judge_with(self._here, block)
             return

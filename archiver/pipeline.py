@@ -43,6 +43,8 @@ class RunReport:
         counts: Sum over the commits of this run.
         reasons: How many were quarantined, by reason.
         problems: Batches that could not be read, in words; nothing of them was acknowledged.
+        waiting: Files left in the spools: not quiet yet, just delivered, or claimed by another run.
+        ignored: Names in the spools that are no deliveries.
     """
 
     commits: list[int] = field(default_factory=list)
@@ -57,6 +59,8 @@ class RunReport:
     head: int = -1
     head_digest: str = ""
     problems: list[str] = field(default_factory=list)
+    waiting: int = 0
+    ignored: int = 0
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -73,6 +77,8 @@ class RunReport:
             "head": self.head,
             "head_digest": self.head_digest,
             "problems": self.problems,
+            "waiting": self.waiting,
+            "ignored": self.ignored,
         }
 
 

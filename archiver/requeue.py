@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import pyarrow as pa
+
 from archiver import quarantine
 from archiver.archive import Archive
 from archiver.attempt import Attempt
@@ -125,7 +127,7 @@ def _requeue_source(
             return
         last = picked[-1].commit, picked[-1].rejection.ordinal
         if report.dry_run:
-            _judge_only(judges, picked, report)
+            _judge_only(archive, judges, picked, report)
         else:
             _move(archive, source, judges, picked, report)
 
@@ -176,12 +178,22 @@ def _move(
     raise CommitConflictError("the requeue was overtaken by other commits too often", hint="run again")
 
 
-def _judge_only(judges: Judges, picked: list[QuarantineEntry], report: RequeueReport) -> None:
+def _judge_only(
+    archive: Archive, judges: Judges, picked: list[QuarantineEntry], report: RequeueReport
+) -> None:
+    """Count what would become of the picked entries; nothing is written."""
+    files = archive.ledger.snapshot.files
     for judged in judges.judge(_blocks(picked), total_bytes=0):
         report.chosen += judged.read
-        passing = judged.read - len(judged.rejections)
-        report.counts += Counts(read=passing, archived=passing)
-        for one in judged.rejections:
+        refused = list(judged.rejections)
+        for dataset, arranged in judged.tables.items():
+            rows = pa.Table.from_batches([arranged.rows])
+            decision = archive.identities.decide(rows, dataset, files)
+            refused += decision.conflicts
+            new, supplements = int(decision.new.sum()), decision.supplements.num_rows
+            moved = new + supplements + decision.duplicates
+            report.counts += Counts(moved, new, supplements, decision.duplicates)
+        for one in refused:
             report.stayed[one.reason] = report.stayed.get(one.reason, 0) + 1
 
 

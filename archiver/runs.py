@@ -83,6 +83,10 @@ def run_spools(
             report=report,
         )
     _remember(archive, sources)
+    for source in sources:
+        backlog = source.backlog()
+        report.waiting += backlog.files
+        report.ignored += backlog.unknown_names
     return report
 
 
@@ -97,11 +101,20 @@ def _remember(archive: Archive, sources: list[SpoolSource]) -> None:
         )
 
 
-def _hold_against(archive: Archive, source: SpoolSource, said: dict[str, Any]) -> None:
+def hold_against(archive: Archive, source: SpoolSource) -> None:
     """Refuse to go on in a ledger that has lost, or has rewritten, a commit which this spool has seen.
 
     Whoever can write to the bucket and not to the spool's host cannot hide that.
+
+    Raises:
+        IntegrityError: It has. A spool of another archive, or of none, says nothing.
     """
+    said = source.remembered_archive()
+    if said is not None and said["archive_id"] == archive.id:
+        _hold_against(archive, source, said)
+
+
+def _hold_against(archive: Archive, source: SpoolSource, said: dict[str, Any]) -> None:
     head, digest = said.get("head"), said.get("head_digest")
     if not isinstance(head, int):
         return
@@ -123,6 +136,22 @@ def _hold_against(archive: Archive, source: SpoolSource, said: dict[str, Any]) -
             f"{layout.commit(head)}: forked: expected {digest}, seen by {source.folder}, found {there}",
             hint=hint,
         )
+
+
+def expect_commits(archive: Archive, expected: list[tuple[int, str]]) -> None:
+    """Refuse to go on unless the ledger has these commits (sequence, digest).
+
+    Raises:
+        IntegrityError: It has not.
+    """
+    for sequence, digest in expected:
+        head = archive.ledger.snapshot.sequence
+        found = archive.ledger.read(sequence).digest if sequence <= head else "none"
+        if found != digest:
+            raise IntegrityError(
+                f"{layout.commit(sequence)}: expected {digest}, found {found}; the head is {head}",
+                hint="the ledger was cut or rewritten: run `archiver verify --expect …`, change nothing",
+            )
 
 
 def _absolute(location: str) -> str:

@@ -2,12 +2,12 @@
 -- answers: What did this actor do, when, to what, and from where?
 -- when: An account is under suspicion, or its owner asks what is known about them.
 -- param actor VARCHAR '' the actor's id; empty for the actor of the most deletions and exports
--- param since TIMESTAMP '2026-01-01' from this moment on
+-- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 WITH parameters AS (
     SELECT
         '' AS actor,
-        TIMESTAMPTZ '2026-01-01 00:00:00+00' AS since,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
         TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until
 ),
 most_destructive AS (

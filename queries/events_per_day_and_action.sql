@@ -1,12 +1,12 @@
 -- title: Events per day and action
 -- answers: How much of what happened on each day, and by how many actors?
 -- when: To know what is usual, and to see a gap or a spike.
--- param since TIMESTAMP '2026-01-01' from this moment on
+-- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR '' only this workspace; empty for all
 WITH parameters AS (
     SELECT
-        TIMESTAMPTZ '2026-01-01 00:00:00+00' AS since,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
         TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until,
         '' AS workspace
 )

@@ -1,12 +1,12 @@
 -- title: Failed logins
 -- answers: Who failed to log in most often, from where, and between when?
 -- when: As a daily look, and first of all when somebody reports a locked account.
--- param since TIMESTAMP '2026-01-01' from this moment on
+-- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param at_least INTEGER 5 leave out who failed less often
 WITH parameters AS (
     SELECT
-        TIMESTAMPTZ '2026-01-01 00:00:00+00' AS since,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
         TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until,
         5 AS at_least
 )
@@ -25,4 +25,4 @@ WHERE event_time >= since AND event_time < until
 GROUP BY workspace_id, actor_id, ip_country
 HAVING count(*) >= max(at_least)
 ORDER BY failures DESC, workspace_id, actor_id, ip_country
-LIMIT 100;
+LIMIT 20;

@@ -1,13 +1,13 @@
 -- title: Mass deletion
 -- answers: Who deleted or exported unusually much in a short time?
 -- when: Something is missing, an account was taken over, or somebody is about to leave.
--- param since TIMESTAMP '2026-01-01' from this moment on
+-- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param at_least INTEGER 25 at least so many within one window
 -- param window_minutes INTEGER 15 length of the window
 WITH parameters AS (
     SELECT
-        TIMESTAMPTZ '2026-01-01 00:00:00+00' AS since,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
         TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until,
         25 AS at_least,
         15 AS window_minutes

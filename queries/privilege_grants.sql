@@ -1,12 +1,12 @@
 -- title: Grants of privileges
 -- answers: Who gave whom which rights, and who gave them to themselves?
 -- when: In every access review, and after any account was taken over.
--- param since TIMESTAMP '2026-01-01' from this moment on
+-- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param only_to_self BOOLEAN false only grants of which the actor is a target
 WITH parameters AS (
     SELECT
-        TIMESTAMPTZ '2026-01-01 00:00:00+00' AS since,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
         TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until,
         false AS only_to_self
 ),

@@ -1,13 +1,13 @@
 -- title: Logins that succeeded after many failures
 -- answers: Whose password was probably guessed: many failed logins, then one that worked?
 -- when: After a brute-force alert, and before believing that an account is still its owner's.
--- param since TIMESTAMP '2026-01-01' from this moment on
+-- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param failures INTEGER 10 at least so many failures before the success
 -- param within_minutes INTEGER 60 the failures lie at most so long before the success
 WITH parameters AS (
     SELECT
-        TIMESTAMPTZ '2026-01-01 00:00:00+00' AS since,
+        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
         TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until,
         10 AS failures,
         60 AS within_minutes

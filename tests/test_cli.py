@@ -271,7 +271,7 @@ def test_the_report_is_written_whole_and_a_bad_place_is_an_error(
     _run(archiver, spool, tmp_path / "new", "--report", report)
     assert json.loads(report.read_bytes())["archived"] == 2
     done = _run(archiver, spool, tmp_path / "new", "--report", tmp_path / "none" / "r.json", "--json")
-    assert (done.code, done.document["message_type"]) == (1, "exit_error")
+    assert (done.code, done.document["message_type"]) == (2, "exit_error")
 
 
 # Settings

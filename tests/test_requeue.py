@@ -94,3 +94,17 @@ def test_large_requeues_are_cut_into_several_commits(
     monkeypatch.setattr("archiver.requeue._PASS_ENTRIES", 1)
     assert len(_requeue(archive).commits) == 3
     assert archive.ledger.snapshot.totals.adds_up()
+
+
+def test_a_dry_run_tells_conflicts_and_duplicates_as_the_requeue_would(archive: Archive) -> None:
+    run(archive, MemorySource([MemoryBatch([event("b", session_id="s")])]), rules=STRICT, workers=0)
+    run(
+        archive,
+        MemorySource([MemoryBatch([event("c", session_id="s", action="x")])]),
+        rules=STRICT,
+        workers=0,
+    )
+    foreseen = _requeue(archive, dry_run=True)
+    done = _requeue(archive)
+    assert foreseen.counts == done.counts
+    assert foreseen.stayed == done.stayed == {"not_json": 1, "conflict": 1}

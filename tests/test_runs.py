@@ -97,3 +97,35 @@ def test_a_missing_spool_folder_is_told_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
         run_spools(LocalStore(tmp_path / "archive"), _settings(tmp_path / "nowhere"))
     assert "nowhere" in raised.value.message
+
+
+def test_collect_status_and_doctor_notice_a_ledger_that_was_cut(tmp_path: Path, spool: Path) -> None:
+    from click.testing import CliRunner  # noqa: PLC0415
+
+    from archiver.cli.main import cli  # noqa: PLC0415
+
+    store = LocalStore(tmp_path / "archive")
+    _deliver(spool, "a")
+    run_spools(store, _settings(spool))
+    digest = open_archive(store).ledger.snapshot.digest
+    store.delete([layout.commit(1)])
+    files = {info.key for info in store.list("events/")}
+    place = ["--archive", str(tmp_path / "archive")]
+    for guard in (["--spool", str(spool)], ["--expect", f"1:{digest}"]):
+        result = CliRunner().invoke(cli, ["collect", *place, "--grace", "0s", "--force", *guard])
+        assert isinstance(result.exception, IntegrityError)
+    assert {info.key for info in store.list("events/")} == files
+    status = CliRunner().invoke(cli, ["status", *place, "--spool", str(spool)])
+    assert "WARNING" in status.output
+    assert "truncated" in status.output
+    doctor = CliRunner().invoke(cli, ["doctor", *place, "--spool", str(spool)])
+    assert doctor.exit_code == 1
+    assert "truncated" in doctor.output
+
+
+def test_a_run_tells_what_it_left_in_the_spool(tmp_path: Path, spool: Path) -> None:
+    _deliver(spool, "a")
+    (spool / "notes.txt").write_text("x")
+    settings = Settings(spools=(str(spool),), settle_seconds=60, workers=0)
+    report = run_spools(LocalStore(tmp_path / "archive"), settings)
+    assert (report.waiting, report.ignored, report.counts.read) == (1, 1, 0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 
 import click
@@ -42,15 +43,47 @@ class Duration(click.ParamType[timedelta]):
 )
 @click.option("--force", is_flag=True, envvar="ARCHIVER_FORCE", help="Allow a grace below one hour.")
 @click.option("--dry-run", is_flag=True, envvar="ARCHIVER_DRY_RUN", help="List what would be deleted.")
-def collect_command(context: Context, grace: timedelta, force: bool, dry_run: bool) -> None:
+@click.option(
+    "--spool",
+    "spools",
+    multiple=True,
+    envvar="ARCHIVER_SPOOL",
+    show_envvar=True,
+    metavar="DIR",
+    help="Hold the ledger against the head that this spool has seen; several times.",
+)
+@click.option(
+    "--expect",
+    multiple=True,
+    envvar="ARCHIVER_EXPECT",
+    show_envvar=True,
+    metavar="SEQUENCE:DIGEST",
+    help="Refuse unless the ledger still has this commit.",
+)
+def collect_command(
+    context: Context,
+    grace: timedelta,
+    force: bool,
+    dry_run: bool,
+    spools: tuple[str, ...],
+    expect: tuple[str, ...],
+) -> None:
     """Delete what no commit reaches: files of runs that died or were overtaken.
 
     Before anything is deleted, a commit declares the dead attempts dead, so that even a
-    run that wakes up again can no longer commit. Archived events are never touched.
+    run that wakes up again can no longer commit. What the ledger names is never touched.
+    But a ledger that somebody cut short names less: on another host than the spool's, give
+    --expect with the head that you wrote down.
     """
     from archiver.collect import collect
+    from archiver.runs import expect_commits, hold_against, spool_sources
+    from archiver.verify import parse_expected
 
-    report = collect(context.open_archive(), grace=grace, force=force, dry_run=dry_run)
+    archive = context.open_archive()
+    for source in spool_sources(replace(context.settings, spools=spools or context.settings.spools)):
+        hold_against(archive, source)
+    expect_commits(archive, [parse_expected(one) for text in expect for one in text.split()])
+    report = collect(archive, grace=grace, force=force, dry_run=dry_run)
     done = "would be deleted" if dry_run else "deleted"
     lines = list(report.deleted) if dry_run else []
     lines.append(f"{plural(len(report.deleted), 'object')}, {bytes_text(report.deleted_bytes)} {done}")

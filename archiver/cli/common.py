@@ -246,6 +246,10 @@ def fail(error: ArchiverError, *, as_json: bool) -> int:
             "code": error.exit_code,
         }
         click.echo(json_text(document))
+    logger = logging.getLogger("archiver")
+    if any(isinstance(handler.formatter, _JsonLines) for handler in logger.handlers):
+        logger.error(error.message, extra={"kind": error.kind, "hint": error.hint, "code": error.exit_code})
+        return error.exit_code
     plain = "NO_COLOR" in os.environ or not sys.stderr.isatty()
     label = "error: " if plain else click.style("error: ", fg="red")
     click.echo(label + printable(error.message), err=True)

@@ -16,7 +16,7 @@ from archiver.cli.text import plural
     envvar="ARCHIVER_SINCE",
     show_envvar=True,
     metavar="WHEN",
-    help="At or after: 2026-03-26, 2026-03-26T10:15:00Z, or 7d ago.",
+    help="At or after: 2026-03-26, 2026-03-26T10:15:00Z, or 7d for seven days back.",
 )
 @click.option("--until", envvar="ARCHIVER_UNTIL", show_envvar=True, metavar="WHEN", help="Before.")
 @click.option(

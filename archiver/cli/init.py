@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,9 @@ def init_command(
     lines = [f"created archive {archive.id} in {store.location}", f"first commit 0, {head.digest}"]
     if written:
         lines.append(f"wrote {written}: every setting, commented")
-    lines.append("next: archiver run --spool DIR")
+    first = (spools or settings.spools or ("./spool",))[0]
+    make = "" if Path(first).is_dir() else f"mkdir -p {shlex.quote(first)} && "
+    lines.append(f"next: {make}archiver run" + ("" if written else f" --spool {shlex.quote(first)}"))
     context.out(
         "\n".join(lines),
         {

@@ -16,6 +16,7 @@ from archiver.cli.text import plural
 from archiver.errors import ArchiverError, ConfigError
 
 if TYPE_CHECKING:
+    from archiver.archive import Archive
     from archiver.quarantine import QuarantineEntry
 
 
@@ -87,8 +88,9 @@ def list_command(
         lines.append("")
     for told in shown:
         whose = " ".join(printable(part) for part in (told["workspace_id"], told["event_id"]) if part)
-        lines.append(f"{told['name']:<14}{told['reason']:<22}{whose}")
+        lines.append(f"{told['name']:<14}{told['reason']:<22} {whose[:80]}".rstrip())
         lines.append(f"{'':<14}{printable(told['detail'])}")
+        lines.append(f"{'':<14}in {printable(told['input'])}, at byte {told['offset']:,}")
     if counts.total() > len(shown):
         lines.append(f"… and {counts.total() - len(shown):,} more (--limit)")
     if shown:
@@ -156,8 +158,10 @@ def requeue_command(
 
     if not (names or reason or commit is not None or workspace or everything):
         raise ConfigError("nothing was chosen", hint="give names, --reason, --commit, --workspace or --all")
+    archive = context.open_archive()
+    _refuse_unknown(archive, names)
     report = requeue(
-        context.open_archive(),
+        archive,
         lambda source: rules_of(context.settings, source),
         _chosen(reason, commit, workspace, names),
         dry_run=dry_run,
@@ -171,6 +175,21 @@ def requeue_command(
     ]
     lines += [f"{count:,} stay: {reason}" for reason, count in sorted(report.stayed.items())]
     context.out("\n".join(lines), report.to_json())
+
+
+def _refuse_unknown(archive: Archive, names: tuple[str, ...]) -> None:
+    """Say so if a name is no entry, or one that can never be an event."""
+    from archiver.requeue import NEVER, entries
+
+    if not names:
+        return
+    found = {one.name: one.rejection.reason for one in entries(archive, lambda one: one.name in names)}
+    for name in names:
+        if name not in found:
+            hint = "names are COMMIT:ORDINAL; see quarantine list"
+            raise ArchiverError(f"{name}: not in quarantine", hint=hint)
+        if found[name] in NEVER:
+            raise ArchiverError(f"{name}: a stretch of bytes that holds no event ({found[name]})")
 
 
 def _document(entry: QuarantineEntry, *, body: bool) -> dict[str, Any]:

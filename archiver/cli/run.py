@@ -93,6 +93,8 @@ def run_command(
     )
     if not settings.spools:
         raise ConfigError("no spool was named", hint="give --spool DIR, or folders in archiver.toml")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise ConfigError(f"{report}: its folder is not there", hint="create it; nothing was archived yet")
     result = RunReport()
     try:
         run_spools(context.open_store(), checked(settings), progress=context.progress, report=result)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from archiver.cli.common import EXIT_CODES, Context, archive_options, printable
 from archiver.cli.text import bytes_text, plural
+from archiver.errors import IntegrityError
 
 if TYPE_CHECKING:
     from archiver.status import Status
@@ -24,12 +26,23 @@ def status_command(context: Context, spools: tuple[str, ...]) -> None:
 
     Reads the ledger and the spool's folder names; opens no data file.
     """
-    from archiver.runs import spool_sources
+    from archiver.runs import hold_against, spool_sources
     from archiver.status import status
 
     settings = replace(context.settings, spools=spools or context.settings.spools)
-    found = status(context.open_archive(), spool_sources(settings))
-    context.out(_text(found), found.to_json())
+    archive, missing = context.open_archive(), []
+    present = tuple(one for one in settings.spools if Path(one).is_dir())
+    missing = [one for one in settings.spools if one not in present]
+    sources = spool_sources(replace(settings, spools=present))
+    found = status(archive, sources)
+    warnings = [f"{printable(one)}: no such spool folder" for one in missing]
+    for source in sources:
+        try:
+            hold_against(archive, source)
+        except IntegrityError as error:
+            warnings.append(f"{printable(error.message)}; {error.hint}")
+    text = "\n".join([_text(found), *(f"WARNING     {one}" for one in warnings)])
+    context.out(text, found.to_json() | {"warnings": warnings})
 
 
 def _text(found: Status) -> str:

@@ -47,6 +47,13 @@ def run_text(report: RunReport) -> str:
             f"{plural(report.put_back, 'batch', 'batches')} changed while read, left for the next run"
         )
     lines += [f"could not be read: {problem}" for problem in report.problems]
+    if report.waiting:
+        lines.append(
+            f"{plural(report.waiting, 'file')} still waiting: not yet quiet for long enough (--settle), "
+            "just delivered, or claimed by another run"
+        )
+    if report.ignored:
+        lines.append(f"{plural(report.ignored, 'name')} in the spool ignored: archiver doctor tells why")
     lines.append(f"head {report.head}  {report.head_digest}")
     if counts.quarantined:
         lines.append("see what was rejected and why: archiver quarantine list")

@@ -91,6 +91,6 @@ def verify_text(report: VerifyReport) -> str:
             lines[-1] = (
                 "INTACT    as far as a quick check sees: the ledger, and every object's presence and size"
             )
-    if report.head_digest:
+    if report.head_digest and not report.damage_count:
         lines.append(f"to detect truncation later: archiver verify --expect {report.expectation}")
     return "\n".join(lines)

@@ -14,7 +14,8 @@ from typing import Final
 
 from archiver import durable
 from archiver.archive import Archive
-from archiver.errors import SourceError
+from archiver.errors import IntegrityError, SourceError
+from archiver.runs import hold_against
 from archiver.sources.claim import CLAIMS, LOCK
 from archiver.sources.files import format_of
 from archiver.sources.filing import writers_of
@@ -259,7 +260,11 @@ def _belongs(folder: Path, archive: Archive | None) -> Check:
         found = f"it belongs to archive {known} in {location}, not to {archive.id}"
         fix = f"correct --archive; to move the spool for good, delete {folder / REMEMBERED} first"
         return Check("archive", "failed", found, fix)
-    return Check("archive", "ok", f"it belongs to archive {known}, this one")
+    try:
+        hold_against(archive, SpoolSource(folder, name="spool"))
+    except IntegrityError as error:
+        return Check("archive", "failed", error.message, error.hint)
+    return Check("archive", "ok", f"it belongs to archive {known}, this one, and has seen no later head")
 
 
 def _some(names: list[str], what: str) -> str:
