@@ -17,6 +17,7 @@ import pyarrow as pa
 from archiver import layout, quarantine
 from archiver.archive import Archive
 from archiver.block import Rejection
+from archiver.errors import ArchiverError
 from archiver.judging import Judged
 from archiver.ledger.entry import (
     LONGEST_INLINE_LIST,
@@ -33,6 +34,7 @@ from archiver.store.base import Store
 from archiver.write import Writer, Written
 
 CHUNK_BYTES: Final = 256 << 20
+_REJECTION_BYTES: Final = 1_500  # of the objects around a body; a body may be a single digit
 _LIST_ENTRIES: Final = 10_000
 
 
@@ -73,7 +75,7 @@ class _Chunk:
             self.tables.setdefault(dataset, []).append(arranged)
             self.bytes += arranged.rows.nbytes
         self.rejections.extend(judged.rejections)
-        self.bytes += sum(len(one.body) for one in judged.rejections)
+        self.bytes += sum(len(one.body) + _REJECTION_BYTES for one in judged.rejections)
 
 
 class Attempt:
@@ -172,14 +174,23 @@ class Attempt:
         )
 
     def content(self, **parts: object) -> Content:
-        """Return what is to be committed."""
+        """Return what is to be committed.
+
+        Raises:
+            ArchiverError: The counts do not add up: a fault of this program, and nothing is committed.
+        """
+        counts = self.result.counts
+        if not counts.adds_up() or sum(one.rows for one in self.result.added) != (
+            counts.archived + counts.supplements
+        ):
+            raise ArchiverError(f"batch {self._batch}: the counts do not add up: {counts.to_json()}")
         return Content(
             batch=self._batch,
             attempt=self.name,
             added=tuple(self.result.added),
             lists=self.lists(),
             quarantined=tuple(self.result.quarantined),
-            counts=self.result.counts,
+            counts=counts,
             **parts,  # type: ignore[arg-type]
         )
 
@@ -217,10 +228,10 @@ def _by_size(rejections: Sequence[Rejection]) -> Iterator[list[Rejection]]:
     part: list[Rejection] = []
     size = 0
     for one in rejections:
-        if part and size + len(one.body) > quarantine.LARGEST_FILE_BYTES:
+        if part and size + len(one.body) + _REJECTION_BYTES > quarantine.LARGEST_FILE_BYTES:
             yield part
             part, size = [], 0
         part.append(one)
-        size += len(one.body)
+        size += len(one.body) + _REJECTION_BYTES
     if part:
         yield part

@@ -76,7 +76,14 @@ _EVENT_FIELDS: Final = [pa.field(n, _ARROW[k]) for n, k in (EVENT_ENVELOPE | EVE
 SCHEMAS: Final[dict[str, pa.Schema]] = {
     "events": pa.schema([*_EVENT_FIELDS, *_COMMON]),
     "alerts": pa.schema([*(pa.field(n, _ARROW[k]) for n, k in ALERT_MEMBERS.items()), *_COMMON]),
-    "supplements": pa.schema([pa.field("dataset", pa.string(), nullable=False), *_EVENT_FIELDS, *_COMMON]),
+    "supplements": pa.schema(
+        [
+            pa.field("dataset", pa.string(), nullable=False),
+            pa.field("base_event_time", TIME),  # of the row that it adds to; one id may have several
+            *_EVENT_FIELDS,
+            *_COMMON,
+        ]
+    ),
 }
 IDENTITY_COLUMN: Final[dict[str, str]] = {"events": "id", "alerts": "alert_id", "supplements": "id"}
 

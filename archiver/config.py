@@ -112,6 +112,10 @@ def check_settings(settings: Settings, where: str) -> Settings:
         )
     if not 1 <= settings.compression_level <= 19:
         raise ConfigError(f"{where}: compression_level is 1 to 19, not {settings.compression_level}")
+    if settings.data_format == "jsonl.gz" and settings.compression_level > 9:
+        raise ConfigError(
+            f"{where}: compression_level of jsonl.gz is 1 to 9, not {settings.compression_level}"
+        )
     if settings.settle_seconds < 0:
         raise ConfigError(f"{where}: settle_seconds cannot be negative")
     if settings.workers is not None and not 0 <= settings.workers <= 64:

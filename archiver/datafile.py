@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any, Final, Literal, get_args
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -31,6 +32,7 @@ _NO_DICTIONARY: Final = frozenset(
     {"id", "alert_id", "resource_id", "timestamp", "occurred_at", "created_at", "triggered_at"}
     | {"event_time", "received_at", "ordinal", "event_hash", "previous_event_hash", "metadata", "body"}
 )
+_GZIP_LEVELS: Final = 9
 _BLOOM_FPP: Final = 0.01
 _ROW_GROUP_ROWS: Final = 131_072
 
@@ -53,7 +55,7 @@ class Encoding:
             return _encode_parquet(rows, dataset, self.level)
         lines = _as_lines(rows["body"])
         if self.format == "jsonl.gz":
-            return gzip.compress(lines, max(self.level, 1), mtime=0)
+            return gzip.compress(lines, min(self.level, _GZIP_LEVELS), mtime=0)
         return zstandard.ZstdCompressor(level=self.level, write_checksum=True).compress(lines)
 
 
@@ -154,8 +156,12 @@ def _from_lines(bodies: list[bytes], key: str, dataset: str) -> pa.Table:
     return pa.concat_tables(tables or [columns.SCHEMAS["supplements"].empty_table()]).sort_by("ordinal")
 
 
-def as_supplements(rows: pa.Table, dataset: str) -> pa.Table:
-    """Return rows of `events` or `alerts` with the columns of `supplements`."""
+def as_supplements(rows: pa.Table, dataset: str, base_us: np.ndarray | None = None) -> pa.Table:
+    """Return rows of `events` or `alerts` with the columns of `supplements`.
+
+    Args:
+        base_us: Event time of the row that each adds to; None where that is not known.
+    """
     schema = columns.SCHEMAS["supplements"]
     renamed = {"id": columns.IDENTITY_COLUMN[dataset]}
     arrays: list[Any] = []
@@ -163,6 +169,8 @@ def as_supplements(rows: pa.Table, dataset: str) -> pa.Table:
         name = renamed.get(field.name, field.name)
         if field.name == "dataset":
             arrays.append(pa.array([dataset] * rows.num_rows, pa.string()))
+        elif field.name == "base_event_time" and base_us is not None:
+            arrays.append(pa.array(base_us, pa.int64()).cast(field.type))
         elif name in rows.schema.names:
             arrays.append(rows[name])
         else:

@@ -21,7 +21,7 @@ import pyarrow as pa
 
 from archiver import clock, compare
 from archiver.block import Rejection
-from archiver.columns import IDENTITY_COLUMN
+from archiver.columns import IDENTITY_COLUMN, TIME
 from archiver.datafile import as_supplements, decode
 from archiver.known import KnownIds, hash_ids
 from archiver.ledger.entry import Commit, DataFile
@@ -57,6 +57,7 @@ class _Twin:
     body: str
     supplement: bool
     where: str
+    base_us: int | None = None  # of a supplement: the event time of what it adds to, where that is known
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class _Identity:
     """All that is known of one (workspace, id)."""
 
     twins: list[_Twin] = field(default_factory=list)
+    trees: dict[int, dict[str, object]] = field(default_factory=dict)  # by the base's event time
 
     def base_of(self, event_us: int, window_us: int) -> _Twin | None:
         """Return the nearest row, supplements apart, within the window; the earlier of two."""
@@ -74,11 +76,18 @@ class _Identity:
 
     def tree(self, base: _Twin, window_us: int) -> dict[str, object]:
         """Return what is known: the base and everything that supplements it."""
-        tree = compare.canonical_tree(base.body, base.shape)
-        for twin in self.twins:
-            if twin.supplement and abs(twin.event_us - base.event_us) <= window_us:
-                tree = compare.merge(tree, compare.canonical_tree(twin.body, twin.shape))
-        return tree
+        if base.event_us not in self.trees:
+            tree = compare.canonical_tree(base.body, base.shape)
+            for twin in self.twins:
+                if twin.supplement and self._adds_to(twin, base, window_us):
+                    tree = compare.merge(tree, compare.canonical_tree(twin.body, twin.shape))
+            self.trees[base.event_us] = tree
+        return self.trees[base.event_us]
+
+    def _adds_to(self, twin: _Twin, base: _Twin, window_us: int) -> bool:
+        if twin.base_us is not None:
+            return twin.base_us == base.event_us
+        return self.base_of(twin.event_us, window_us) is base  # JSON lines do not keep it
 
 
 class Identities:
@@ -111,6 +120,7 @@ class Identities:
         hits = self._hits(frame, files)
         again = frame.select(pl.struct("workspace", "id").hash()).to_series().is_duplicated().to_numpy()
         verdicts = np.zeros(rows.num_rows, dtype=np.uint8)
+        bases = np.zeros(rows.num_rows, dtype=np.int64)
         suspects = again.copy()
         for touched in hits.values():
             suspects[touched] = True
@@ -119,10 +129,11 @@ class Identities:
             archived = self._confirm(rows, dataset, hits, files, verdicts)
             unresolved = np.flatnonzero(suspects & (verdicts == NEW))
             unresolved = unresolved[np.argsort(rows["ordinal"].to_numpy()[unresolved], kind="stable")]
-            conflicts = self._settle(rows, dataset, unresolved, archived, verdicts)
+            conflicts = self._settle(rows, dataset, unresolved, archived, verdicts, bases)
+        added = verdicts == SUPPLEMENT
         return Decision(
             new=verdicts == NEW,
-            supplements=as_supplements(rows.filter(pa.array(verdicts == SUPPLEMENT)), dataset),
+            supplements=as_supplements(rows.filter(pa.array(added)), dataset, bases[added]),
             duplicates=int((verdicts == DUPLICATE).sum()),
             conflicts=conflicts,
         )
@@ -141,7 +152,8 @@ class Identities:
             near = {
                 file.key: file
                 for file in known
-                if file.max_us >= first - self._window_us and file.min_us <= last + self._window_us
+                # Twice the window: a supplement may lie that far from a row whose base it adds to.
+                if file.max_us >= first - 2 * self._window_us and file.min_us <= last + 2 * self._window_us
             }
             if near:
                 hits |= self._known.probe(str(workspace), part["row"].to_numpy(), hash_ids(part["id"]), near)
@@ -180,22 +192,26 @@ class Identities:
                             row["body"],
                             holds.dataset == "supplements",
                             key,
+                            None if row["base"] is None else clock.to_us(row["base"]),
                         )
                     )
         return archived
 
     def _rows_of(self, file: DataFile, ids: Collection[str], dataset: str) -> pa.Table:
-        """Return id, event_time, shape and body of those rows of a file that have one of `ids`."""
+        """Return id, event_time, shape, body and base of those rows of a file that have one of `ids`."""
         holds = file.partition.dataset
         identity = IDENTITY_COLUMN[holds]
         wanted = [identity, "event_time", "shape", "body"]
         if holds == "supplements":
-            wanted.append("dataset")
+            wanted += ["base_event_time", "dataset"]
         table = decode(self._store.get(file.key), file.key, holds, wanted)
         mask = pa.compute.is_in(table[identity], value_set=pa.array(list(ids), pa.string()))
         if holds == "supplements":
             mask = pa.compute.and_(mask, pa.compute.equal(table["dataset"], dataset))
-        return table.filter(mask).select(wanted[:4]).rename_columns(["id", "event_time", "shape", "body"])
+        else:
+            table = table.append_column("base", pa.nulls(table.num_rows, TIME))
+        found = table.filter(mask).select(range(5))
+        return found.rename_columns(["id", "event_time", "shape", "body", "base"])
 
     def _settle(
         self,
@@ -204,6 +220,7 @@ class Identities:
         unresolved: np.ndarray,
         archived: dict[tuple[str, str], _Identity],
         verdicts: np.ndarray,
+        bases: np.ndarray,
     ) -> list[Rejection]:
         """Decide the rows that bytes alone could not, in the order they were read."""
         identity = IDENTITY_COLUMN[dataset]
@@ -229,7 +246,9 @@ class Identities:
                     verdicts[index] = DUPLICATE
                 case "supplement":
                     verdicts[index] = SUPPLEMENT
-                    here.twins.append(_Twin(event_us, shape, body, True, "this batch"))
+                    bases[index] = base.event_us
+                    here.twins.append(_Twin(event_us, shape, body, True, "this batch", base.event_us))
+                    here.trees[base.event_us] = compare.merge(before, tree)
                 case "conflict":
                     verdicts[index] = CONFLICT
                     differs = "; ".join(compare.difference(before, tree))

@@ -140,7 +140,10 @@ def _archive_or_leave(
     except InputChangedError as error:
         log.warning("%s", error.message)
         report.put_back += 1
-        batch.put_back()
+        try:
+            batch.put_back()
+        except SourceError as trouble:
+            _note(report, trouble)
     except SourceError as error:
         _note(report, error)
         batch.release()

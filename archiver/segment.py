@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
 import struct
 import time
@@ -31,6 +32,7 @@ from archiver.errors import SourceError
 
 MAGIC = b"ARCHSEG1"
 SUFFIX = ".seg"
+_OWN_NAME = re.compile(r"[0-9a-f]{16}-[0-9a-f]{16}\.seg", re.ASCII)
 LARGEST_BODY_BYTES = 32 * 1024 * 1024
 LONGEST_STREAM_BYTES = 255
 LARGEST_PIECE_BYTES = 16 * 1024 * 1024
@@ -40,6 +42,11 @@ _CHECKED = struct.Struct("<IHHq")
 _LAST_INSTANT = 253_402_300_800_000_000  # the year 10000 in microseconds
 _CHUNK_BYTES = 2048 * 1024
 _WRITE_BUFFER_BYTES = 1024 * 1024
+
+
+def is_own_name(name: str) -> bool:
+    """Whether `SegmentWriter` gives such names: only to files that are complete."""
+    return _OWN_NAME.fullmatch(name) is not None
 
 
 class Frame(NamedTuple):

@@ -174,3 +174,50 @@ def test_two_writers_with_one_identity_archive_it_once(tmp_path: Path) -> None:
         counts = _counts(second, event("x"), event("z"))
     assert counts == {"archived": 1, "duplicates": 1}
     assert ids_of(first) == ["x", "y", "z"]
+
+
+def _at(day: str) -> str:
+    return f"2026-{day}T00:00:00.000000Z"
+
+
+def test_a_supplement_far_from_the_row_but_near_its_base_is_known(tmp_path: Path) -> None:
+    archive = new_archive(tmp_path / "a")
+    assert _counts(archive, event("x", timestamp=_at("03-01"))) == {"archived": 1}
+    assert _counts(archive, event("x", timestamp=_at("01-30"), session_id="one")) == {"supplements": 1}
+    assert _counts(archive, event("x", timestamp=_at("04-01"), session_id="two")) == {"quarantined": 1}
+
+
+def test_a_supplement_adds_to_its_own_base_and_to_no_other(tmp_path: Path) -> None:
+    archive = new_archive(tmp_path / "a")
+    assert _counts(archive, event("x", timestamp=_at("01-01"), action="first")) == {"archived": 1}
+    assert _counts(archive, event("x", timestamp=_at("02-10"), action="second")) == {"archived": 1}
+    more = event("x", timestamp=_at("01-15"), action="first", session_id="s1")
+    assert _counts(archive, more) == {"supplements": 1}
+    later = event("x", timestamp=_at("02-10"), action="second", session_id="s2")
+    assert _counts(archive, later) == {"supplements": 1}
+    bases = {row["session_id"]: row["base_event_time"] for row in rows_of(archive, "supplements")}
+    assert {session: str(when)[:10] for session, when in bases.items()} == {
+        "s1": "2026-01-01",
+        "s2": "2026-02-10",
+    }
+    from archiver.query.session import open_session  # noqa: PLC0415
+
+    with open_session(archive).sql("SELECT action, session_id FROM events ORDER BY 1") as answer:
+        assert answer.arrow().to_pylist() == [
+            {"action": "first", "session_id": "s1"},
+            {"action": "second", "session_id": "s2"},
+        ]
+
+
+def test_many_supplements_of_one_event_are_decided_in_linear_time(tmp_path: Path) -> None:
+    """Each tree is built once; a thousand rows of one id took seconds when it was built for each."""
+    from archiver import compare, identity  # noqa: PLC0415
+
+    archive = new_archive(tmp_path / "a")
+    built = []
+    original = compare.canonical_tree
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity.compare, "canonical_tree", lambda *a: built.append(1) or original(*a))
+        bodies = [event("x"), *(event("x", **{f"m{number}": number}) for number in range(100))]
+        assert _counts(archive, *bodies) == {"archived": 1, "supplements": 100}
+    assert len(built) < 250

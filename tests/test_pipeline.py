@@ -209,3 +209,23 @@ def test_rows_come_back_in_their_order_whatever_proved_them(tmp_path: Path, data
     bodies[7] = bodies[7].replace(b'":', b'" : ')
     archive_bodies(archive, *bodies)
     assert [row["body"].encode() for row in rows_of(archive)] == bodies
+
+
+def test_counts_that_do_not_add_up_are_never_committed(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from archiver import attempt  # noqa: PLC0415
+    from archiver.errors import ArchiverError  # noqa: PLC0415
+
+    monkeypatch.setattr(attempt.Attempt, "_keep", lambda *_: None)  # loses the rejections
+    batch = MemoryBatch([event("a"), b"rubbish"])
+    with pytest.raises(ArchiverError, match="do not add up"):
+        run(archive, MemorySource([batch]), rules=RULES, workers=0)
+    assert batch.done == ["released"]
+    assert archive.ledger.refresh().sequence == 0
+
+
+def test_many_tiny_rejections_are_written_in_chunks(archive: Archive) -> None:
+    report = archive_bodies(archive, *[b"1"] * 2_000, chunk_bytes=1_000_000)
+    assert report.reasons == {"invalid": 2_000}
+    assert len(archive.ledger.snapshot.quarantine) >= 2

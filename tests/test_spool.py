@@ -21,6 +21,7 @@ from archiver.errors import SourceError
 from archiver.segment import SegmentWriter
 from archiver.sources import filing, frozen
 from archiver.sources.base import InputChangedError, batch_name
+from archiver.sources.documents import MOST_ELEMENTS, split_array
 from archiver.sources.names import original, printable
 from archiver.sources.spool import SpoolSource
 
@@ -571,3 +572,26 @@ def test_a_claim_of_a_killed_owner_is_adopted(spool, tmp_path):
     assert (batch.batch, batch.base) == (name, 5)
     batch.acknowledge()
     shutil.rmtree(spool)
+
+
+def test_a_segment_that_is_being_copied_in_is_left_until_it_is_whole(spool, tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    with SegmentWriter(elsewhere) as writer:
+        for number in range(10):
+            writer.append(b'{"n":%d}' % number, 1, "s")
+        sealed = writer.seal()
+    content = sealed.read_bytes()
+    with (spool / sealed.name).open("wb") as copy:
+        copy.write(content[: len(content) // 2])
+        copy.flush()
+        assert list(SpoolSource(spool, settle_seconds=0).batches(lambda: 0)) == []
+        copy.write(content[len(content) // 2 :])
+    (batch,) = SpoolSource(spool, settle_seconds=0).batches(lambda: 0)
+    assert sum(len(block.bodies) for block in batch.read()) == 10
+    batch.release()
+
+
+def test_an_array_of_more_elements_than_events_can_be_stays_one_body():
+    assert len(split_array(b"[" + b",".join([b"1"] * MOST_ELEMENTS) + b"]").bodies) == MOST_ELEMENTS
+    assert split_array(b"[" + b",".join([b"1"] * (MOST_ELEMENTS + 1)) + b"]") is None

@@ -240,13 +240,14 @@ def _supplemented_view(window_us: int) -> str:
             shown.append(f'base."{name}"')
             continue
         told.append(
-            f"list({{'at': epoch_us(event_time), 'value': \"{name}\"}} "
+            f"list({{'at': epoch_us(event_time), 'base': epoch_us(base_event_time), 'value': \"{name}\"}} "
             "ORDER BY event_time, received_at, ordinal) "
             f'FILTER ("{name}" IS NOT NULL) AS "{name}"'
         )
         shown.append(
             f'coalesce(base."{name}", list_filter(more."{name}", lambda one: '
-            f'abs(one.at - epoch_us(base.event_time)) <= {window_us})[1].value) AS "{name}"'
+            f"coalesce(one.base = epoch_us(base.event_time), "
+            f'abs(one.at - epoch_us(base.event_time)) <= {window_us}))[1].value) AS "{name}"'
         )
     return f"""
         CREATE VIEW events AS SELECT {", ".join(shown)} FROM _events AS base LEFT JOIN (

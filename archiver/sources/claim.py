@@ -89,8 +89,7 @@ class Claim:
             status = os.lstat(target)
             if Stamp.of(status) == stamp and stat.S_ISREG(status.st_mode):
                 return True
-            place(target, self.spool, name)
-            target.unlink(missing_ok=True)
+            self.give_back(name, target)
         return False
 
     def files(self) -> Iterator[tuple[str, Path]]:

@@ -31,6 +31,9 @@ _SCALAR_END = re.compile(rb'[ \t\r\n\[\]{},":]')
 _SCALAR = re.compile(rb"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?|true|false|null")
 
 
+MOST_ELEMENTS = 300_000
+
+
 def add_text(found: Elements, text: bytes, offset: int) -> None:
     """Add a line or a delivery to `found`: the elements of an array, else itself, nothing if it is blank."""
     start = text.lstrip(WHITE_SPACE)
@@ -46,6 +49,9 @@ def add_text(found: Elements, text: bytes, offset: int) -> None:
 def split_array(text: bytes) -> Elements | None:
     """Return the elements of the array that `text` is, or None if it is not exactly one, well bracketed.
 
+    Nor is it split if it has more than `MOST_ELEMENTS`: they cannot all be events, which have
+    some hundred bytes, and millions of tiny ones would not fit into memory.
+
     An element is what stands between commas, less the white space around it; it may be
     anything but empty.
     """
@@ -56,6 +62,8 @@ def split_array(text: bytes) -> Elements | None:
             return None
         found.bodies.extend(piece.bodies)
         found.offsets.extend(piece.offsets)
+        if len(found.bodies) > MOST_ELEMENTS:
+            return None
     return found if (documents.arrays, documents.values) == (1, 0) else None
 
 

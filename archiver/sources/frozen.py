@@ -192,14 +192,14 @@ class SpoolBatch:
             stamp = Stamp.of(os.lstat(path))
         except FileNotFoundError:
             return None
-        grown = stamp != each.stamp or (not each.name.endswith(segment.SUFFIX) and is_written(path))
+        grown = stamp != each.stamp or is_written(path)
         if grown:
             # What of it is archived will count as duplicate; what was added must not be lost.
             return place(path, self._claim.spool, each.name)
         if self._done == "delete" and each.guarded:
             return None
         day = datetime.now(UTC).date().isoformat()
-        if self._done == "keep":
+        if self._done == "keep" and each.guarded:
             target, name = self._claim.spool / DONE / day, each.name
         else:
             # Somebody may have it open and write on. Its stamp in its name tells, a day later.
@@ -255,8 +255,9 @@ def _frozen(name: str, path: Path) -> FrozenFile | None:
     handle = open_regular(path)
     with os.fdopen(handle, "rb", buffering=0) as file:
         stamp = Stamp.of(os.fstat(handle))
-        # Our own segments were complete before they had a name.
-        writers = "none" if name.endswith(segment.SUFFIX) else writers_of(handle)
+        writers = writers_of(handle)  # of a segment, too: somebody may be copying it in
+        if writers == "unknown" and segment.is_own_name(name):
+            writers = "none"  # our own were complete before they had their names
         digest = hashlib.file_digest(file, "sha256").hexdigest()
         if writers == "some" or Stamp.of(os.fstat(handle)) != stamp:
             return None

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import stat
@@ -19,7 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archiver import durable
+from archiver import durable, segment
 from archiver.errors import SourceError
 from archiver.sources.base import Backlog
 from archiver.sources.claim import CLAIMS, LOCK, RECORD, Claim
@@ -194,7 +195,7 @@ class SpoolSource:
         found = []
         for status, name in self._names():
             how = format_of(name) if stat.S_ISREG(status.st_mode) else None
-            if how and (how.layout == "segment" or _is_quiet(status, now, self._settle_seconds)):
+            if how and (segment.is_own_name(name) or _is_quiet(status, now, self._settle_seconds)):
                 found.append(_Candidate(status.st_mtime_ns, name, Stamp.of(status), how))
         return sorted(found, reverse=True)
 
@@ -260,9 +261,9 @@ class SpoolSource:
             hint = "let the archiver's user read it, or move it elsewhere"
             raise SourceError(f"{shown(path)}: cannot open it: {error.strerror}", hint=hint) from error
         try:
-            if candidate.how.layout == "segment":
-                return True  # it was complete before it had its name
             writers = writers_of(handle)
+            if writers == "unknown" and segment.is_own_name(candidate.name):
+                return True  # it was complete before it had its name
             if writers == "unknown" and self._settle_seconds > 0:
                 seconds = max(self._settle_seconds, UNGUARDED_SECONDS)
                 return _is_quiet(os.fstat(handle), time.time(), seconds)
@@ -276,21 +277,36 @@ class SpoolSource:
         yesterday = datetime.now(UTC).date() - timedelta(days=1)
         try:
             with told(top, "clear it"):
-                for day in sorted(top.iterdir()) if top.exists() else []:
+                days = sorted(top.iterdir()) if top.exists() else []
+        except SourceError as error:
+            troubles.append(error)
+            return
+        for day in days:
+            try:
+                with told(day, "clear it"):
                     if date.fromisoformat(day.name) < yesterday:
                         self._sweep_day(day)
-        except (SourceError, ValueError) as error:
-            troubles.append(error if isinstance(error, SourceError) else SourceError(f"{top}: {error}"))
+            except (SourceError, ValueError) as error:  # a stray name stops no other
+                troubles.append(error if isinstance(error, SourceError) else SourceError(f"{day}: {error}"))
 
     def _sweep_day(self, day: Path) -> None:
         for path in sorted(day.iterdir()):
-            size, mtime_ns, name = path.name.split(".", 2)
-            status = os.lstat(path)
+            try:
+                size, mtime_ns, name = path.name.split(".", 2)
+                status = os.lstat(path)
+            except FileNotFoundError:  # another run was faster
+                continue
             if (str(status.st_size), str(status.st_mtime_ns)) != (size, mtime_ns):
                 place(path, self.folder, name)
                 durable.sync_folder(self.folder)
+            elif self._done == "keep":
+                kept = self.folder / DONE / day.name
+                durable.make_folders(kept)
+                place(path, kept, name)
+                durable.sync_folder(kept)
             path.unlink(missing_ok=True)
-        day.rmdir()
+        with contextlib.suppress(FileNotFoundError):
+            day.rmdir()
 
 
 def _is_quiet(status: os.stat_result, now: float, seconds: float) -> bool:
