@@ -79,7 +79,8 @@ def sql_command(
       archiver sql --file question.sql --format csv --output answer.csv
 
     A statement can read these views and nothing else. `-` instead of a statement reads it
-    from stdin.
+    from stdin. Data files are read as they lie there: that nobody altered them is what
+    `archiver verify` (and export, file by file) proves.
     """
     from archiver.query.output import write_answer
     from archiver.query.session import limited_memory, open_session
