@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 
 from archiver.cli import main as command_line
@@ -586,3 +587,22 @@ def test_what_was_committed_before_an_error_stands_in_the_report(
     assert isinstance(result.exception, StoreError)
     told = json.loads(report.read_text())
     assert (told["archived"], told["commits"], told["problems"]) == (1, [1], ["the disk is full"])
+
+
+def _options(command: click.Command, path: str) -> Iterator[tuple[str, click.Option]]:
+    if isinstance(command, click.Group):
+        context = click.Context(command)
+        for name in command.list_commands(context):
+            inner = command.get_command(context, name)
+            assert inner is not None
+            yield from _options(inner, f"{path} {name}")
+        return
+    for parameter in command.params:
+        if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
+            yield path, parameter
+
+
+def test_every_option_has_a_variable() -> None:
+    for path, option in _options(command_line.cli, "archiver"):
+        names = option.envvar if isinstance(option.envvar, list) else [option.envvar]
+        assert all(str(name).startswith("ARCHIVER_") for name in names), (path, option.opts)

@@ -109,7 +109,9 @@ def list_command(
 @quarantine_group.command("show", epilog=EXIT_CODES)
 @archive_options
 @click.argument("name", metavar="NAME")
-@click.option("--body", is_flag=True, help="Print the bytes as they came, and nothing else.")
+@click.option(
+    "--body", is_flag=True, envvar="ARCHIVER_BODY", help="Print the bytes as they came, and nothing else."
+)
 def show_command(context: Context, name: str, body: bool) -> None:
     """Show one entry (its name is COMMIT:ORDINAL) with its bytes."""
     from archiver.requeue import entries
@@ -137,7 +139,9 @@ def show_command(context: Context, name: str, body: bool) -> None:
 @archive_options
 @_choices
 @click.argument("names", nargs=-1, metavar="[NAME]...")
-@click.option("--all", "everything", is_flag=True, help="Every entry that holds an element.")
+@click.option(
+    "--all", "everything", is_flag=True, envvar="ARCHIVER_ALL", help="Every entry that holds an element."
+)
 @click.option("--dry-run", is_flag=True, envvar="ARCHIVER_DRY_RUN", help="Only say what would pass now.")
 def requeue_command(
     context: Context,
