@@ -19,7 +19,14 @@ _FORMATS = ["table", "csv", "json", "jsonl", "markdown", "parquet"]
 @click.command("sql", epilog=EXIT_CODES)
 @archive_options
 @click.argument("statement", required=False)
-@click.option("--file", "-f", "file", metavar="FILE", help="Read the statement from a file (- for stdin).")
+@click.option(
+    "--file",
+    "-f",
+    "file",
+    envvar="ARCHIVER_SQL_FILE",
+    metavar="FILE",
+    help="Read the statement from a file (- for stdin).",
+)
 @click.option(
     "--format",
     "form",
