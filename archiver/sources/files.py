@@ -41,6 +41,7 @@ _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _FIRST_LINE_BYTES = 2 * 1024 * 1024
 # What an element costs beside its bytes: its object, and an entry in five lists.
 _ELEMENT_COST_BYTES = 128
+_MOST_AT_ONCE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,21 +165,38 @@ def _read_segment(file: BinaryIO, out: _Blocks) -> Iterator[Block]:
     for found in segment.read_runs(file):
         if isinstance(found, segment.BadStretch):
             out.reject(found.reason, found.detail, found.offset, found.content)
-        elif {body[:1] for body in found.bodies} == {b"{"}:
-            out.add(Elements(found.bodies, found.offsets), found.received_at, found.streams)
         else:
-            for body, received_at, stream, offset in zip(*found, strict=True):
-                inner = Elements([], [])
-                add_text(inner, body, offset)
-                count = len(inner.bodies)
-                if not body.strip(WHITE_SPACE):
-                    # Somebody sent it and was told that it is kept, so it is accounted for.
-                    out.reject(
-                        "not_json", "an empty delivery", offset, body, received_at=received_at, stream=stream
-                    )
-                else:
-                    out.add(inner, [received_at] * count, [stream] * count)
-                yield from out.full()
+            start = 0
+            for odd in [number for number, body in enumerate(found.bodies) if body[:1] != b"{"]:
+                _add_frames(found, start, odd, out)
+                start = odd + 1
+                yield from _add_odd_frame(found, odd, out)
+            _add_frames(found, start, len(found.bodies), out)
+        yield from out.full()
+
+
+def _add_frames(found: segment.Frames, start: int, end: int, out: _Blocks) -> None:
+    """Add frames each of which is one element."""
+    elements = Elements(found.bodies[start:end], found.offsets[start:end])
+    out.add(elements, found.received_at[start:end], found.streams[start:end])
+
+
+def _add_odd_frame(found: segment.Frames, number: int, out: _Blocks) -> Iterator[Block]:
+    """Add a frame that may hold an array, or nothing."""
+    body, offset = found.bodies[number], found.offsets[number]
+    received_at, stream = found.received_at[number], found.streams[number]
+    if not body.strip(WHITE_SPACE):
+        # Somebody sent it and was told that it is kept, so it is accounted for.
+        out.reject("not_json", "an empty delivery", offset, body, received_at=received_at, stream=stream)
+        return
+    inner = Elements([], [])
+    add_text(inner, body, offset)
+    for start in range(0, len(inner.bodies), _MOST_AT_ONCE):
+        part = Elements(
+            inner.bodies[start : start + _MOST_AT_ONCE], inner.offsets[start : start + _MOST_AT_ONCE]
+        )
+        count = len(part.bodies)
+        out.add(part, [received_at] * count, [stream] * count)
         yield from out.full()
 
 
