@@ -129,3 +129,22 @@ def test_a_run_tells_what_it_left_in_the_spool(tmp_path: Path, spool: Path) -> N
     settings = Settings(spools=(str(spool),), settle_seconds=60, workers=0)
     report = run_spools(LocalStore(tmp_path / "archive"), settings)
     assert (report.waiting, report.ignored, report.counts.read) == (1, 1, 0)
+
+
+def test_an_archive_that_another_process_creates_at_this_moment_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It appears between our look for an archive and our look for remains of one."""
+    from archiver import archive as module  # noqa: PLC0415
+
+    store = LocalStore(tmp_path / "archive")
+    original, created = module._refuse_remains, []
+
+    def later(place: LocalStore) -> None:
+        if not created:
+            created.append(True)
+            created.append(module.init_archive(LocalStore(tmp_path / "archive"), rounds=0).id)
+        original(place)
+
+    monkeypatch.setattr(module, "_refuse_remains", later)
+    assert module.init_archive(store, exist_ok=True, rounds=0).id == created[1]
