@@ -60,7 +60,7 @@ def test_a_run_killed_at_any_moment_loses_nothing(tmp_path: Path) -> None:
         str(tmp_path / "archive"), tmp_path / "spool", 40, seed=seed, deadline=time.monotonic() + 180
     )
     print(f"{died} kills, seed {seed}")
-    assert died >= 10  # 40 on an idle machine
+    assert died >= 20
 
 
 @pytest.mark.s3
@@ -73,7 +73,7 @@ def test_a_run_killed_at_any_moment_loses_nothing_on_s3(
         s3_bucket.location, tmp_path / "spool", 10, seed=seed, deadline=time.monotonic() + 60
     )
     print(f"{died} kills, seed {seed}")
-    assert died >= 3  # 10 on an idle machine
+    assert died >= 5
 
 
 @pytest.mark.soak
