@@ -46,14 +46,36 @@ class Archive:
         return Encoding(said["data_format"], said["compression_level"])
 
 
-def open_archive(store: Store) -> Archive:
+@dataclass(frozen=True, slots=True)
+class AsOf:
+    """Which snapshot is asked for: that of a commit, or of the newest commit at a time.
+
+    Attributes:
+        sequence: Of the commit; None if a time is given.
+        time_us: In microseconds since 1970; None if a sequence is given.
+    """
+
+    sequence: int | None = None
+    time_us: int | None = None
+
+
+def open_archive(store: Store, *, as_of: AsOf | None = None) -> Archive:
     """Open the archive in `store`.
+
+    Args:
+        as_of: Open it as it was then, for readers: it stays there and cannot be written.
 
     Raises:
         ArchiveNotFoundError: There is none.
+        ConfigError: There was no such commit, or its files may have been let go.
         IntegrityError: Its chain is broken.
     """
     ledger = Ledger.open(store)
+    if as_of is not None:
+        wanted = as_of.sequence
+        if wanted is None:
+            wanted = ledger.sequence_at(as_of.time_us or 0)
+        ledger = ledger.pinned(wanted)
     said = ledger.snapshot.archive
     window = said.get("identity_window_days")
     if not isinstance(window, int) or said.get("data_format") not in FORMATS:

@@ -91,12 +91,12 @@ def collect(
     # Read the head again after the fence: what was committed meanwhile is reachable now.
     head = archive.ledger.refresh()
     dead = head.fenced | (doomed if dry_run else set())
-    reachable = head.reachable()
+    reachable, superseded = head.reachable(), head.files.superseded()
     for attempt, objects in sorted(garbage.items()):
         for info in objects:
             if info.key in reachable:
                 continue
-            if info.key in head.superseded or _is_dead(info.key, attempt, head, dead):
+            if info.key in superseded or _is_dead(info.key, attempt, head, dead):
                 report.deleted.append(info.key)
                 report.deleted_bytes += info.bytes
             elif attempt in head.attempts:

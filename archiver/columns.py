@@ -71,17 +71,20 @@ _COMMON: Final = [
     pa.field("ordinal", pa.int64(), nullable=False),  # number in its batch
     pa.field("body", pa.string()),
 ]
+# Name of the file in which a row was first archived, without its suffix; null where it is this one.
+_ORIGIN: Final = pa.field("origin", pa.string())
 _EVENT_FIELDS: Final = [pa.field(n, _ARROW[k]) for n, k in (EVENT_ENVELOPE | EVENT_MEMBERS).items()]
 
 SCHEMAS: Final[dict[str, pa.Schema]] = {
-    "events": pa.schema([*_EVENT_FIELDS, *_COMMON]),
-    "alerts": pa.schema([*(pa.field(n, _ARROW[k]) for n, k in ALERT_MEMBERS.items()), *_COMMON]),
+    "events": pa.schema([*_EVENT_FIELDS, *_COMMON, _ORIGIN]),
+    "alerts": pa.schema([*(pa.field(n, _ARROW[k]) for n, k in ALERT_MEMBERS.items()), *_COMMON, _ORIGIN]),
     "supplements": pa.schema(
         [
             pa.field("dataset", pa.string(), nullable=False),
             pa.field("base_event_time", TIME),  # of the row that it adds to; one id may have several
             *_EVENT_FIELDS,
             *_COMMON,
+            _ORIGIN,
         ]
     ),
 }
@@ -94,5 +97,13 @@ WORKING: Final = [
     pa.field("_offset", pa.int64(), nullable=False),
 ]
 VALIDATED_SCHEMAS: Final[dict[str, pa.Schema]] = {
-    name: pa.schema([*SCHEMAS[name], *WORKING]) for name in ("events", "alerts")
+    name: pa.schema([*(field for field in SCHEMAS[name] if field.name != _ORIGIN.name), *WORKING])
+    for name in ("events", "alerts")
 }
+
+
+def with_origin(rows: pa.Table, dataset: str) -> pa.Table:
+    """Return rows that were never archived before with the archived columns of `dataset`."""
+    if _ORIGIN.name not in rows.schema.names:
+        rows = rows.append_column(_ORIGIN, pa.nulls(rows.num_rows, _ORIGIN.type))
+    return rows.select(SCHEMAS[dataset].names)

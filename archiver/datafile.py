@@ -8,6 +8,7 @@ delivery knew (`received_at`, `source`, `ordinal`) is not there any more.
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
@@ -59,9 +60,47 @@ class Encoding:
         return zstandard.ZstdCompressor(level=self.level, write_checksum=True).compress(lines)
 
 
-def _as_lines(bodies: pa.ChunkedArray) -> bytes:
+class BodiesDigest:
+    """The digest of rows' bodies in their order, taken a table at a time.
+
+    It is SHA-256 over two digests, one behind the other: that of the bodies' lengths in
+    bytes, each as 8 bytes, little end first, and that of the bodies themselves. It does not
+    depend on how a file is encoded, so rows that another file took over can be held against it.
+    """
+
+    def __init__(self) -> None:
+        self._lengths = hashlib.sha256()
+        self._bodies = hashlib.sha256()
+
+    def take(self, bodies: pa.ChunkedArray | pa.Array) -> None:
+        """Go on with these bodies."""
+        for chunk in bodies.chunks if isinstance(bodies, pa.ChunkedArray) else [bodies]:
+            whole = chunk.cast(pa.large_binary())
+            offsets = np.frombuffer(whole.buffers()[1], dtype="<i8")[whole.offset :][: len(whole) + 1]
+            self._lengths.update(np.diff(offsets).tobytes())
+            if len(whole) and whole.buffers()[2] is not None:
+                self._bodies.update(memoryview(whole.buffers()[2])[int(offsets[0]) : int(offsets[-1])])
+
+    def digest(self) -> str:
+        """Return `sha256:<hex>` of what was taken."""
+        both = self._lengths.digest() + self._bodies.digest()
+        return f"sha256:{hashlib.sha256(both).hexdigest()}"
+
+
+def bodies_digest(bodies: pa.ChunkedArray, form: Format) -> str:
+    """Return the digest of all bodies of a data file in this format, as they lie in it."""
+    digest = BodiesDigest()
+    digest.take(bodies if form == "parquet" else _one_line_each(bodies))
+    return digest.digest()
+
+
+def _one_line_each(bodies: pa.ChunkedArray) -> pa.ChunkedArray:
     # A line break inside a body can only be white space between tokens: the one change we ever make.
-    flat = pc.replace_substring_regex(bodies.cast(pa.large_string()), pattern="[\r\n]", replacement=" ")
+    return pc.replace_substring_regex(bodies.cast(pa.large_string()), pattern="[\r\n]", replacement=" ")
+
+
+def _as_lines(bodies: pa.ChunkedArray) -> bytes:
+    flat = _one_line_each(bodies)
     return "".join(line + "\n" for line in flat.to_pylist()).encode()
 
 
@@ -150,8 +189,9 @@ def _from_lines(bodies: list[bytes], key: str, dataset: str) -> pa.Table:
         raise IntegrityError(f"{key}: line {first.ordinal + 1} is no event: {first.detail}"[:400])
     if dataset != "supplements":
         found = judged.tables.get(dataset)
-        table = columns.SCHEMAS[dataset].empty_table() if found is None else pa.Table.from_batches([found])
-        return table.sort_by("ordinal").select(columns.SCHEMAS[dataset].names)
+        if found is None:
+            return columns.SCHEMAS[dataset].empty_table()
+        return columns.with_origin(pa.Table.from_batches([found]).sort_by("ordinal"), dataset)
     tables = [as_supplements(pa.Table.from_batches([rows]), name) for name, rows in judged.tables.items()]
     return pa.concat_tables(tables or [columns.SCHEMAS["supplements"].empty_table()]).sort_by("ordinal")
 

@@ -62,9 +62,9 @@ def explain(archive: Archive, event_id: str, *, workspace: str | None = None) ->
         commits[commit.sequence] = commit
         added |= dict.fromkeys((file.key for file in commit.content.added), commit)
     places: list[Place] = []
-    for file in archive.ledger.snapshot.files.values():
-        if workspace is None or file.partition.workspace == workspace:
-            places.extend(_rows(archive, file, event_id, added[file.key]))
+    within = None if workspace is None else (workspace,)
+    for file in archive.ledger.snapshot.files.select(workspaces=within):
+        places.extend(_rows(archive, file, event_id, added[file.key]))
     for entry in entries(archive, lambda one: one.rejection.event_id == event_id):
         found = entry.rejection
         if workspace is not None and found.workspace_id != workspace:

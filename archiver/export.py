@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from archiver import columns, datafile, layout
+from archiver import columns, datafile
 from archiver.archive import Archive
 from archiver.errors import ConfigError, IntegrityError
 from archiver.ledger.entry import DataFile, digest_of
@@ -50,19 +50,14 @@ def export(
     """
     if dataset not in EXPORTED:
         raise ConfigError(f"no dataset is called {dataset!r:.40}", hint=f"there are {', '.join(EXPORTED)}")
-    wanted = columns.SCHEMAS if dataset == "all" else (dataset,)
-    chosen: list[tuple[layout.Partition, DataFile]] = []
-    for file in archive.ledger.snapshot.files.values():
-        partition = file.partition
-        if (
-            partition.dataset in wanted
-            and workspace in (None, partition.workspace)
-            and (since is None or file.max_us >= since)
-            and (until is None or file.min_us < until)
-        ):
-            chosen.append((partition, file))
-    chosen.sort(key=lambda pair: (pair[0].dt, pair[0].workspace, pair[1].key))
-    return _lines(archive.store, [file for _, file in chosen], since, until)
+    chosen = archive.ledger.snapshot.files.select(
+        None if dataset == "all" else dataset,
+        workspaces=None if workspace is None else (workspace,),
+        since_us=since,
+        until_us=until,
+    )
+    chosen.sort(key=lambda file: ((where := file.partition).dt, where.workspace, file.key))
+    return _lines(archive.store, chosen, since, until)
 
 
 def _lines(store: Store, files: list[DataFile], since: int | None, until: int | None) -> Iterator[bytes]:

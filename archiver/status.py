@@ -80,7 +80,7 @@ def status(archive: Archive, sources: Sequence[SpoolSource] = ()) -> Status:
     head = archive.ledger.snapshot
     datasets: dict[str, Volume] = defaultdict(Volume)
     workspaces: dict[str, dict[str, Volume]] = defaultdict(lambda: defaultdict(Volume))
-    for file in head.files.values():
+    for file in head.files.select():
         where = file.partition
         for volume in (datasets[where.dataset], workspaces[where.dataset][where.workspace]):
             volume.add(file.rows, file.bytes, file.min_us, file.max_us)

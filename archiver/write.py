@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from archiver import layout
-from archiver.columns import IDENTITY_COLUMN, SCHEMAS
-from archiver.datafile import Encoding
+from archiver.columns import IDENTITY_COLUMN, with_origin
+from archiver.datafile import Encoding, bodies_digest
 from archiver.ledger.entry import DataFile, digest_of
 from archiver.partition import Arranged, Part, partitions
 from archiver.store.base import Store
@@ -72,8 +72,9 @@ class Writer:
 
     def _write_one(self, part: Part, dataset: str, number: int) -> Written:
         with self._encoders:
-            rows = part.table().select(SCHEMAS[dataset].names)
+            rows = with_origin(part.table(), dataset)
             content = self._encoding.encode(rows, dataset)
+            bodies = bodies_digest(rows["body"], self._encoding.format)
             times, ids, count = rows["event_time"], rows[IDENTITY_COLUMN[dataset]], rows.num_rows
             del rows
         suffix = self._encoding.format
@@ -86,5 +87,6 @@ class Writer:
             rows=count,
             min_us=times[0].cast(pa.int64()).as_py(),
             max_us=times[count - 1].cast(pa.int64()).as_py(),
+            bodies=bodies,
         )
         return Written(file, ids)

@@ -126,8 +126,13 @@ def _misfit(head: Snapshot, content: Content) -> str | None:
     source = content.source
     if source.get("after") is not None and head.cursors.get(source["name"]) != source.get("before"):
         return f"the cursor of {source['name']} has moved"
-    if any(key not in head.files for key in content.removed):
+    going = head.files.find(content.removed)
+    if len(going) < len(content.removed):
         return "a file that would be removed is no longer live"
+    if content.operation == "expire":
+        for hold in head.holds.values():
+            if any(hold.covers(file) for file in going.values()):
+                return f"the hold {hold.name} covers a file that would expire"
     if not head.moved.isdisjoint(content.moved):
         return "a quarantined entry was moved already"
     return None

@@ -38,6 +38,8 @@ class DataFile:
         bytes: Of the whole object.
         rows: How many events it holds.
         min_us, max_us: Smallest and largest `event_time`, in microseconds since 1970.
+        bodies: Digest of the rows' bodies in their order (`datafile.BodiesDigest`): what stays
+            provable of them when another file has taken the rows over.
     """
 
     key: str
@@ -46,6 +48,7 @@ class DataFile:
     rows: int
     min_us: int
     max_us: int
+    bodies: str = ""
 
     @property
     def partition(self) -> layout.Partition:
@@ -63,6 +66,7 @@ class DataFile:
             "rows": self.rows,
             "min": clock.to_text(self.min_us),
             "max": clock.to_text(self.max_us),
+            "bodies": self.bodies,
         }
 
     @staticmethod
@@ -74,6 +78,7 @@ class DataFile:
             rows=tree["rows"],
             min_us=clock.from_text(tree["min"]),
             max_us=clock.from_text(tree["max"]),
+            bodies=tree["bodies"],
         )
 
 
@@ -92,6 +97,56 @@ class ListedObject:
     @staticmethod
     def from_json(tree: dict[str, Any]) -> ListedObject:
         return ListedObject(tree["key"], tree["digest"], tree["bytes"], tree["entries"])
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A legal hold as one commit sets or releases it: no row that it covers may expire.
+
+    Attributes:
+        name: Given by the operator; setting a name again replaces what it covered.
+        workspace: Only this one; None is all.
+        since_us, until_us: Rows at or after, and before; microseconds since 1970; None is open.
+        reason: In the operator's words.
+        released: Whether this commit ends it.
+    """
+
+    name: str
+    workspace: str | None = None
+    since_us: int | None = None
+    until_us: int | None = None
+    reason: str = ""
+    released: bool = False
+
+    def covers(self, file: DataFile) -> bool:
+        """Say whether a row of `file` may be one that this hold protects."""
+        return (
+            not self.released
+            and (self.workspace is None or self.workspace == file.partition.workspace)
+            and (self.since_us is None or file.max_us >= self.since_us)
+            and (self.until_us is None or file.min_us < self.until_us)
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "workspace": self.workspace,
+            "since": None if self.since_us is None else clock.to_text(self.since_us),
+            "until": None if self.until_us is None else clock.to_text(self.until_us),
+            "reason": self.reason,
+            "released": self.released,
+        }
+
+    @staticmethod
+    def from_json(tree: dict[str, Any]) -> Hold:
+        return Hold(
+            name=tree["name"],
+            workspace=tree["workspace"],
+            since_us=None if tree["since"] is None else clock.from_text(tree["since"]),
+            until_us=None if tree["until"] is None else clock.from_text(tree["until"]),
+            reason=tree["reason"],
+            released=tree["released"],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +198,7 @@ class Content:
         fenced: Attempts declared dead.
         counts: Of this commit.
         archive: Only in the first commit: what the archive is.
+        hold: Only in a commit of the operation `hold`.
     """
 
     operation: Operation
@@ -158,6 +214,7 @@ class Content:
     fenced: tuple[str, ...] = ()
     counts: Counts = Counts()
     archive: dict[str, Any] | None = None
+    hold: Hold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +262,8 @@ class Commit:
         }
         if said.archive is not None:
             tree["archive"] = said.archive
+        if said.hold is not None:
+            tree["hold"] = said.hold.to_json()
         return rfc8785.dumps(tree)
 
 
@@ -249,6 +308,7 @@ def decode(content: bytes, key: str) -> Commit:
                     counts["quarantined"],
                 ),
                 archive=tree.get("archive"),
+                hold=Hold.from_json(tree["hold"]) if "hold" in tree else None,
             ),
             digest=digest_of(content),
         )

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
-from archiver import layout
-from archiver.errors import ArchiveNotFoundError, IntegrityError, ObjectNotFoundError
+from archiver import clock, layout
+from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError, ObjectNotFoundError
 from archiver.ledger.entry import Commit, DataFile, decode, decode_list
 from archiver.ledger.snapshot import Snapshot
 from archiver.store.base import Store
@@ -31,6 +31,7 @@ class Ledger:
         self.store = store
         self.snapshot = Snapshot()
         self._recent: dict[int, Commit] = {}
+        self._is_pinned = False
 
     @staticmethod
     def open(store: Store) -> Ledger:
@@ -50,7 +51,9 @@ class Ledger:
         return ledger
 
     def refresh(self) -> Snapshot:
-        """Follow the chain to its present head and return the state there."""
+        """Follow the chain to its present head and return the state there; a pinned one stays."""
+        if self._is_pinned:
+            return self.snapshot
         before = self.snapshot.sequence
         listed = [
             sequence
@@ -125,6 +128,46 @@ class Ledger:
         """Yield the commits behind `sequence` up to the newest one seen."""
         for number in range(sequence + 1, self.snapshot.sequence + 1):
             yield self._recent.get(number) or self.read(number)
+
+    def pinned(self, sequence: int) -> Ledger:
+        """Return this chain as it was after the commit `sequence`, and stays.
+
+        Raises:
+            ConfigError: There is no such commit, or its files may be gone.
+        """
+        head = self.snapshot
+        if not 0 <= sequence <= head.sequence:
+            raise ConfigError(
+                f"there is no commit {sequence}: the newest is {head.sequence}",
+                hint="`archiver status` names the newest commit",
+            )
+        if sequence < head.oldest_readable:
+            raise ConfigError(
+                f"commit {sequence} is no longer readable: {head.oldest_readable} is the oldest that is",
+                hint="`collect` let go of files that were compacted or expired before; "
+                "its --keep-snapshots says for how long they stay",
+            )
+        pinned = Ledger(self.store)
+        pinned.snapshot = self.at(sequence)
+        pinned._is_pinned = True
+        return pinned
+
+    def sequence_at(self, time_us: int) -> int:
+        """Return the newest commit that was made at `time_us` or before, in microseconds since 1970.
+
+        Raises:
+            ConfigError: The archive is younger.
+        """
+        low, high = -1, self.snapshot.sequence
+        while low < high:
+            middle = (low + high + 1) // 2
+            if (self._recent.get(middle) or self.read(middle)).committed_us <= time_us:
+                low = middle
+            else:
+                high = middle - 1
+        if low < 0:
+            raise ConfigError(f"the archive did not exist yet at {clock.to_text(time_us)}")
+        return low
 
     def at(self, sequence: int) -> Snapshot:
         """Fold the chain up to `sequence`.

@@ -7,7 +7,8 @@ from typing import Any
 
 from archiver import layout
 from archiver.errors import IntegrityError
-from archiver.ledger.entry import Commit, Counts, DataFile, ListedObject
+from archiver.ledger.entry import Commit, Counts, Hold, ListedObject
+from archiver.ledger.files import Files
 
 
 @dataclass(slots=True)
@@ -19,14 +20,14 @@ class Snapshot:
         digest: Of the newest commit.
         committed_us: Of the newest commit, in microseconds since 1970.
         archive: What the first commit says the archive is.
-        files: The live data files by key.
+        files: The live data files.
         quarantine: (commit, file) of every quarantine file, in commit order.
         batches: Batch -> the commit that holds it.
         attempts: Attempts that were committed.
         fenced: Attempts declared dead.
         cursors: Source name -> how far it was read.
         moved: (commit, ordinal) of quarantined entries that were taken out again.
-        superseded: Keys that are no longer live -> the commit that removed them.
+        holds: Legal holds in force, by name.
         totals: Sum of all commits' counts.
     """
 
@@ -35,14 +36,14 @@ class Snapshot:
     committed_us: int = 0
     oldest_readable: int = 0
     archive: dict[str, Any] = field(default_factory=dict)
-    files: dict[str, DataFile] = field(default_factory=dict)
+    files: Files = field(default_factory=Files)
     quarantine: list[tuple[int, ListedObject]] = field(default_factory=list)
     batches: dict[str, int] = field(default_factory=dict)
     attempts: set[str] = field(default_factory=set)
     fenced: set[str] = field(default_factory=set)
     cursors: dict[str, Any] = field(default_factory=dict)
     moved: set[tuple[int, int]] = field(default_factory=set)
-    superseded: dict[str, int] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
     lists: set[str] = field(default_factory=set)
     totals: Counts = Counts()
 
@@ -62,13 +63,15 @@ class Snapshot:
             )
         said = commit.content
         for gone in said.removed:
-            if self.files.pop(gone, None) is None:
-                raise IntegrityError(f"{key}: removes {gone}, which is not live")
-            self.superseded[gone] = commit.sequence
+            try:
+                self.files.remove(gone, commit.sequence)
+            except KeyError:
+                raise IntegrityError(f"{key}: removes {gone}, which is not live") from None
         for file in said.added:
-            if file.key in self.files or file.key in self.superseded:
-                raise IntegrityError(f"{key}: adds {file.key}, which is there already")
-            self.files[file.key] = file
+            try:
+                self.files.add(file, commit.sequence)
+            except KeyError:
+                raise IntegrityError(f"{key}: adds {file.key}, which is there already") from None
         self.quarantine.extend((commit.sequence, file) for file in said.quarantined)
         self.lists.update(listed.key for listed in said.lists)
         self.moved.update(said.moved)
@@ -84,6 +87,10 @@ class Snapshot:
             self.totals += Counts(0, back.archived, back.supplements, back.duplicates, -len(said.moved))
         if said.archive is not None:
             self.archive = said.archive
+        if said.hold is not None:
+            self.holds.pop(said.hold.name, None)
+            if not said.hold.released:
+                self.holds[said.hold.name] = said.hold
         self.sequence, self.digest = commit.sequence, commit.digest
         self.committed_us, self.oldest_readable = commit.committed_us, commit.oldest_readable
 
@@ -93,7 +100,9 @@ class Snapshot:
         Data files that compaction or expiry removed stay reachable while a snapshot that
         names them may still be asked for.
         """
-        kept = {key for key, removed_by in self.superseded.items() if removed_by > self.oldest_readable}
+        kept = {
+            key for key, removed_by in self.files.superseded().items() if removed_by > self.oldest_readable
+        }
         return kept | self.files.keys() | {file.key for _, file in self.quarantine} | self.lists
 
     def in_quarantine(self) -> int:

@@ -32,10 +32,10 @@ _BATCH_ROWS: Final = 10_000
 
 # The base's own: where a row lies, how it came, and the bytes that it is.
 _NOT_SUPPLEMENTED: Final = frozenset(
-    {"workspace_id", "id", "shape", "event_time", "received_at", "source", "ordinal", "body"}
+    {"workspace_id", "id", "shape", "event_time", "received_at", "source", "ordinal", "body", "origin"}
 )
 # What a JSON-lines file does not know any more.
-_LOST_IN_LINES: Final = frozenset({"received_at", "source", "ordinal"})
+_LOST_IN_LINES: Final = frozenset({"received_at", "source", "ordinal", "origin"})
 
 QUARANTINE: Final = pa.schema(
     [
@@ -91,15 +91,12 @@ class Pinned:
     def of(archive: Archive) -> Pinned:
         """Pin the snapshot that the archive's ledger is at."""
         now = archive.ledger.snapshot
-        files: dict[str, list[DataFile]] = {dataset: [] for dataset in columns.SCHEMAS}
-        for file in now.files.values():
-            files[file.partition.dataset].append(file)
         days = now.archive.get("identity_window_days", IDENTITY_WINDOW_DAYS)
         return Pinned(
             store=archive.store,
             ledger=archive.ledger,
             sequence=now.sequence,
-            files={dataset: tuple(some) for dataset, some in files.items()},
+            files={dataset: tuple(now.files.select(dataset)) for dataset in columns.SCHEMAS},
             quarantined=tuple(now.quarantine),
             moved=frozenset(now.moved),
             window_us=days * _DAY_US,

@@ -37,7 +37,7 @@ _ALERT_SALT: Final = np.uint64(0x9E3779B97F4A7C15)
 _SAMPLE_ROWS: Final = 32
 _DAY_US: Final = 86_400_000_000
 # What only the delivery knew, and the body itself: nothing to derive them from.
-_UNDERIVED: Final = frozenset({"received_at", "source", "ordinal", "body", "base_event_time"})
+_UNDERIVED: Final = frozenset({"received_at", "source", "ordinal", "body", "base_event_time", "origin"})
 _SHAPES_OF_DELIVERIES: Final = ("webhook", "nested")
 
 _threads = threading.local()
