@@ -41,7 +41,21 @@ class Duration(click.ParamType[timedelta]):
     show_envvar=True,
     help="Attempts silent for so long are declared dead.",
 )
-@click.option("--force", is_flag=True, envvar="ARCHIVER_FORCE", help="Allow a grace below one hour.")
+@click.option(
+    "--keep-snapshots",
+    type=Duration(),
+    default="7d",
+    show_default=True,
+    envvar="ARCHIVER_KEEP_SNAPSHOTS",
+    show_envvar=True,
+    help="For so long --as-of can go back behind a compaction or an expiry.",
+)
+@click.option(
+    "--force",
+    is_flag=True,
+    envvar="ARCHIVER_FORCE",
+    help="Allow a grace, or keeping snapshots, below one hour.",
+)
 @click.option("--dry-run", is_flag=True, envvar="ARCHIVER_DRY_RUN", help="List what would be deleted.")
 @click.option(
     "--spool",
@@ -63,6 +77,7 @@ class Duration(click.ParamType[timedelta]):
 def collect_command(
     context: Context,
     grace: timedelta,
+    keep_snapshots: timedelta,
     force: bool,
     dry_run: bool,
     spools: tuple[str, ...],
@@ -71,7 +86,9 @@ def collect_command(
     """Delete what no commit reaches: files of runs that died or were overtaken.
 
     Before anything is deleted, a commit declares the dead attempts dead, so that even a
-    run that wakes up again can no longer commit. What the ledger names is never touched.
+    run that wakes up again can no longer commit. Files that a compaction or an expiry took
+    out of the snapshot go, too, once --keep-snapshots is over; the same commit then says
+    from where on --as-of works. What a kept snapshot names is never touched.
     But a ledger that somebody cut short names less: on another host than the spool's, give
     --expect with the head that you wrote down.
     """
@@ -83,12 +100,19 @@ def collect_command(
     for source in spool_sources(replace(context.settings, spools=spools or context.settings.spools)):
         hold_against(archive, source)
     expect_commits(archive, [parse_expected(one) for text in expect for one in text.split()])
-    report = collect(archive, grace=grace, force=force, dry_run=dry_run)
+    report = collect(
+        archive, grace=grace, keep_snapshots=keep_snapshots, force=force, dry_run=dry_run
+    )
     done = "would be deleted" if dry_run else "deleted"
     lines = list(report.deleted) if dry_run else []
     lines.append(f"{plural(len(report.deleted), 'object')}, {bytes_text(report.deleted_bytes)} {done}")
     if report.fenced:
         lines.append(f"{plural(len(report.fenced), 'attempt')} {'would be ' if dry_run else ''}declared dead")
+    if report.superseded:
+        kept = f"--as-of {'would work' if dry_run else 'works'} from commit {report.oldest_readable} on"
+        lines.append(f"{plural(report.superseded, 'file')} of them compacted or expired before; {kept}")
+    if report.held:
+        lines.append(f"{plural(len(report.held), 'expired file')} left alone: a legal hold covers them")
     if report.young:
         lines.append(f"{plural(report.young, 'object')} of attempts younger than the grace left alone")
     if report.unexplained:

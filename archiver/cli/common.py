@@ -20,7 +20,7 @@ from archiver.errors import ArchiverError, ConfigError
 from archiver.progress import Progress, Silent
 
 if TYPE_CHECKING:
-    from archiver.archive import Archive
+    from archiver.archive import Archive, AsOf
     from archiver.store.base import Store
 
 EXIT_CODES = """\
@@ -38,11 +38,13 @@ class Context:
     Attributes:
         settings: The file's, with flags and variables laid over.
         json: One JSON document on stdout instead of text.
+        as_of: Which snapshot a reader asks for; None is the newest.
     """
 
     settings: Settings
     json: bool = False
     quiet: bool = False
+    as_of: AsOf | None = None
     _progress: Progress | None = field(default=None)
 
     def open_store(self) -> Store:
@@ -57,14 +59,15 @@ class Context:
         return open_store(self.settings.archive, self.settings.store)
 
     def open_archive(self) -> Archive:
-        """Return the archive.
+        """Return the archive, as it was then if --as-of was given.
 
         Raises:
             ArchiveNotFoundError: None is there.
+            ConfigError: It cannot be read as of then any more, or was not there yet.
         """
         from archiver.archive import open_archive
 
-        return open_archive(self.open_store())
+        return open_archive(self.open_store(), as_of=self.as_of)
 
     @property
     def progress(self) -> Progress:
@@ -144,6 +147,30 @@ def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def as_of_option(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a reading command --as-of; it ends in the context, whose archive is then that snapshot."""
+
+    @functools.wraps(function)
+    def command(context: Context, *args: Any, as_of: str | None, **rest: Any) -> Any:
+        if as_of is not None:
+            from archiver import clock
+            from archiver.archive import AsOf
+            from archiver.cli.times import parse_when
+
+            told = as_of.strip()
+            if told.isascii() and told.isdigit():
+                context.as_of = AsOf(sequence=int(told[:18]))
+            else:
+                context.as_of = AsOf(time_us=parse_when(told, clock.now_us()))
+        return function(context, *args, **rest)
+
+    return _option(
+        "--as-of",
+        metavar="COMMIT|WHEN",
+        help="Read the archive as it was after a commit (42) or at a time (2026-03-26, 7d).",
+    )(command)
 
 
 def write_options(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, archive_options, printable
+from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option, printable
 from archiver.errors import ArchiverError
 
 
 @click.command("explain", epilog=EXIT_CODES)
 @archive_options
+@as_of_option
 @click.argument("event_id", metavar="ID")
 @click.option("--workspace", envvar="ARCHIVER_WORKSPACE", show_envvar=True, help="Look in this one only.")
 def explain_command(context: Context, event_id: str, workspace: str | None) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, archive_options
+from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option
 from archiver.cli.target import open_target
 from archiver.cli.text import plural
 
 
 @click.command("export", epilog=EXIT_CODES)
 @archive_options
+@as_of_option
 @click.option(
     "--since",
     envvar="ARCHIVER_SINCE",

@@ -22,6 +22,7 @@ _VERBS: Final = {
     "explain": ("archiver.cli.explain", "explain_command", "Say where an event came from."),
     "quarantine": ("archiver.cli.quarantine", "quarantine_group", "List, show, requeue what was rejected."),
     "verify": ("archiver.cli.verify", "verify_command", "Prove that nothing is missing or altered."),
+    "copy": ("archiver.cli.copy", "copy_command", "Copy the archive, each object held against the ledger."),
     "collect": ("archiver.cli.collect", "collect_command", "Delete what no commit reaches."),
     "doctor": ("archiver.cli.doctor", "doctor_command", "Check store, spool and machine; say how to mend."),
     "demo": ("archiver.cli.demo", "demo_command", "From nothing to a verified, queried archive."),

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.block import REASONS
-from archiver.cli.common import EXIT_CODES, Context, archive_options, printable
+from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option, printable
 from archiver.cli.text import plural
 from archiver.errors import ArchiverError, ConfigError
 
@@ -60,6 +60,7 @@ def _chosen(
 
 @quarantine_group.command("list", epilog=EXIT_CODES)
 @archive_options
+@as_of_option
 @_choices
 @click.option(
     "--limit",
@@ -108,6 +109,7 @@ def list_command(
 
 @quarantine_group.command("show", epilog=EXIT_CODES)
 @archive_options
+@as_of_option
 @click.argument("name", metavar="NAME")
 @click.option(
     "--body", is_flag=True, envvar="ARCHIVER_BODY", help="Print the bytes as they came, and nothing else."

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, archive_options
+from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option
 from archiver.cli.target import open_target
 from archiver.errors import ConfigError
 
@@ -18,6 +18,7 @@ _FORMATS = ["table", "csv", "json", "jsonl", "markdown", "parquet"]
 
 @click.command("sql", epilog=EXIT_CODES)
 @archive_options
+@as_of_option
 @click.argument("statement", required=False)
 @click.option(
     "--file",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, archive_options, printable
+from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option, printable
 from archiver.cli.text import bytes_text, plural
 from archiver.errors import IntegrityError
 
@@ -20,6 +20,7 @@ _MOST_WORKSPACES = 10
 
 @click.command("status", epilog=EXIT_CODES)
 @archive_options
+@as_of_option
 @click.option("--spool", "spools", multiple=True, envvar="ARCHIVER_SPOOL", show_envvar=True, metavar="DIR")
 def status_command(context: Context, spools: tuple[str, ...]) -> None:
     """Show the head, the last run, what is live, the spool's backlog and the quarantine.
@@ -30,6 +31,8 @@ def status_command(context: Context, spools: tuple[str, ...]) -> None:
     from archiver.status import status
 
     settings = replace(context.settings, spools=spools or context.settings.spools)
+    if context.as_of is not None:
+        settings = replace(settings, spools=())  # of a spool only the present is known
     archive, missing = context.open_archive(), []
     present = tuple(one for one in settings.spools if Path(one).is_dir())
     missing = [one for one in settings.spools if one not in present]

@@ -1,0 +1,214 @@
+"""A second copy of an archive in another place: for a restore, a move, or to sleep well.
+
+Every object is held against the ledger on its way. What the ledger does not name (caches,
+the table log for engines, leftovers) is not copied: it is made anew there. The commits
+come last and backwards, so that the copy's head moves from the old one to the new one at
+once, and a copy that was interrupted is not mistaken for a whole one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from typing import Any, Final
+
+from archiver import layout
+from archiver.errors import (
+    ArchiveNotFoundError,
+    ConfigError,
+    IntegrityError,
+    ObjectNotFoundError,
+    PreconditionFailedError,
+)
+from archiver.ledger.entry import Commit, decode, digest_of
+from archiver.ledger.ledger import Ledger
+from archiver.progress import Progress, Silent
+from archiver.store.base import Store
+
+_THREADS: Final = 4
+_IN_FLIGHT_BYTES: Final = 256 << 20
+_PLACES: Final = (*(f"{dataset}/workspace=" for dataset in layout.DATASETS), layout.QUARANTINE, layout.LISTS)
+
+
+@dataclass(slots=True)
+class CopyReport:
+    """What was copied.
+
+    Attributes:
+        commits: How many the copy did not have.
+        objects, bytes: Data files, quarantine files and lists that were written.
+        present: Objects that were there already with the right size; `verify` reads them.
+        head, head_digest: Of the source when the copy began; the copy's head now.
+    """
+
+    dry_run: bool = False
+    commits: int = 0
+    objects: int = 0
+    bytes: int = 0
+    present: int = 0
+    head: int = -1
+    head_digest: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {"message_type": "copy_report"} | {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    key: str
+    digest: str
+    bytes: int
+
+
+def copy(
+    source: Store, destination: Store, *, dry_run: bool = False, progress: Progress | None = None
+) -> CopyReport:
+    """Bring `destination` to the present head of the archive in `source`.
+
+    Interrupted, it is begun again and goes on where it stopped. A later call copies what
+    came since. Writers may be at work in `source`, not in `destination`.
+
+    Args:
+        dry_run: Only say what would be copied; nothing is written.
+
+    Raises:
+        ArchiveNotFoundError: There is no archive in `source`.
+        ConfigError: `destination` holds another archive, or commits of its own.
+        IntegrityError: An object of `source` is missing or is not what the ledger says.
+        StoreError: One of the two stores failed; what was copied stays.
+    """
+    progress = progress or Silent()
+    ledger = Ledger.open(source)
+    head = ledger.snapshot
+    report = CopyReport(dry_run, head=head.sequence, head_digest=head.digest)
+    have = _common_head(source, destination)
+    report.commits = head.sequence - have
+    sizes = {info.key: info.bytes for place in _PLACES for info in destination.list(place)}
+    work = []
+    for one in _wanted(ledger, have):
+        if sizes.get(one.key) == one.bytes:
+            report.present += 1
+        else:
+            work.append(one)
+    progress.start("copying", sum(one.bytes for one in work))
+    try:
+        _copy_objects(ledger, destination, work, report, progress)
+        if not dry_run:
+            _copy_commits(source, destination, have, head.sequence, head.digest)
+    finally:
+        progress.finish()
+    return report
+
+
+def _common_head(source: Store, destination: Store) -> int:
+    """Return the sequence of the copy's head, -1 if it has none, after a look whether it is a copy."""
+    try:
+        there = Ledger.open(destination).snapshot
+    except ArchiveNotFoundError:
+        _refuse_strangers(source, destination)
+        return -1
+    try:
+        ours = digest_of(source.get(layout.commit(there.sequence)))
+    except ObjectNotFoundError:
+        ours = "none"
+    if ours != there.digest:
+        raise ConfigError(
+            f"{destination.location}: is no copy of {source.location}: its commit {there.sequence} is "
+            f"{there.digest}, here it is {ours}",
+            hint="copy to an empty place; a copy that was written to has gone its own way",
+        )
+    return there.sequence
+
+
+def _refuse_strangers(source: Store, destination: Store) -> None:
+    """A destination without a first commit may hold an interrupted copy of this archive, and no other."""
+    for info in destination.list(layout.LEDGER):
+        sequence = layout.sequence_of(info.key)
+        if sequence is None:
+            continue
+        if destination.get(info.key) != source.get(info.key):
+            raise ConfigError(
+                f"{destination.location}: holds the remains of another archive ({info.key})",
+                hint="copy to an empty place",
+            )
+        return
+
+
+def _wanted(ledger: Ledger, have: int) -> Iterator[_Wanted]:
+    """Yield what the commits behind `have` name and a snapshot that may be asked for needs."""
+    head = ledger.snapshot
+    superseded = head.files.superseded()
+    for commit in ledger.since(have):
+        said = commit.content
+        live = head.files.find(file.key for file in said.added)
+        for file in said.added:
+            if file.key in live or superseded.get(file.key, -1) > head.oldest_readable:
+                yield _Wanted(file.key, file.digest, file.bytes)
+        for one in (*said.quarantined, *said.lists):
+            yield _Wanted(one.key, one.digest, one.bytes)
+
+
+def _copy_objects(
+    ledger: Ledger, destination: Store, work: list[_Wanted], report: CopyReport, progress: Progress
+) -> None:
+    if report.dry_run:
+        report.objects, report.bytes = len(work), sum(one.bytes for one in work)
+        return
+    under_way: dict[Future[bool], _Wanted] = {}
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="copy") as copiers:
+        for one in [*work, None]:
+            while under_way and (
+                one is None
+                or len(under_way) >= 2 * _THREADS
+                or sum(other.bytes for other in under_way.values()) + one.bytes > _IN_FLIGHT_BYTES
+            ):
+                for done in wait(under_way, return_when=FIRST_COMPLETED).done:
+                    finished = under_way.pop(done)
+                    if done.result():
+                        report.objects += 1
+                        report.bytes += finished.bytes
+                    progress.advance(bytes_done=finished.bytes)
+            if one is not None:
+                under_way[copiers.submit(_copy_object, ledger, destination, one)] = one
+
+
+def _copy_object(ledger: Ledger, destination: Store, one: _Wanted) -> bool:
+    """Copy one object; return False where the source has let it go meanwhile."""
+    try:
+        content = ledger.store.get(one.key)
+    except ObjectNotFoundError:
+        # Only a `collect` beside us may take it, and only after a commit that says so.
+        now = Ledger.open(ledger.store).snapshot
+        removed_by = now.files.superseded().get(one.key, 0)
+        if one.key not in now.files and removed_by <= now.oldest_readable:
+            return False
+        raise IntegrityError(
+            f"{one.key}: missing, though the ledger names it",
+            hint="run `archiver verify` on the source",
+        ) from None
+    found = digest_of(content)
+    if found != one.digest:
+        raise IntegrityError(
+            f"{one.key}: expected {one.digest}, found {found}", hint="run `archiver verify` on the source"
+        )
+    destination.put(one.key, content)
+    return True
+
+
+def _copy_commits(source: Store, destination: Store, have: int, head: int, digest: str) -> None:
+    """Put the commits behind `have`, the newest first, each held against the one after it."""
+    for sequence in range(head, have, -1):
+        key = layout.commit(sequence)
+        content = source.get(key)
+        if (found := digest_of(content)) != digest:
+            raise IntegrityError(f"{key}: expected {digest}, found {found}")
+        try:
+            destination.put(key, content)
+        except PreconditionFailedError:
+            raise ConfigError(
+                f"{destination.location}: {key} is there already and differs: somebody writes to the copy",
+                hint="a copy is written by `archiver copy` alone",
+            ) from None
+        commit: Commit = decode(content, key)
+        digest = commit.previous

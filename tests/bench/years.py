@@ -1,0 +1,143 @@
+"""Does the hundredth run cost what the first did? One run a day, weekly compaction, monthly collect.
+
+    python -m tests.bench.years [--days 50] [--events 200000] [--archive LOCATION] [--folder DIR]
+
+Each day's deliveries (50 workspaces, 1 % invalid, 0.5 % duplicates) are generated off the
+clock into a spool and archived by a process of its own. The table compares the CPU seconds
+a million events of the first and the last runs, and says what compaction and collect cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from tests.bench.bench import measure, say, size
+
+FIRST_DAY = date(2024, 1, 1)
+SAMPLE = 5  # runs at either end whose median is compared
+
+
+@dataclass(slots=True)
+class Series:
+    """CPU and wall seconds, and what else was seen, of each process of one kind."""
+
+    cpu: list[float] = field(default_factory=list)
+    wall: list[float] = field(default_factory=list)
+    memory: list[int] = field(default_factory=list)
+
+    def add(self, numbers: tuple[float, float, int, int]) -> None:
+        self.wall.append(numbers[0])
+        self.cpu.append(numbers[1])
+        self.memory.append(numbers[3])
+
+
+def archiver(*arguments: str, allowed: tuple[int, ...] = (0, 3)) -> tuple[tuple[float, float, int, int], Any]:
+    return measure([sys.executable, "-m", "archiver", *arguments, "--json"], allowed=allowed)
+
+
+def generate(spool: Path, day: date, seed: int, events: int) -> None:
+    command = [sys.executable, "-m", "archiver", "generate", "--events", str(events), "--seed", str(seed)]
+    command += [
+        "--workspaces",
+        "50",
+        "--days",
+        "1",
+        "--until",
+        day.isoformat(),
+        "--out",
+        str(spool),
+        "--json",
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+
+def simulate(archive: str, spool: Path, days: int, events: int) -> tuple[dict[str, Series], dict[str, Any]]:
+    """Live through `days` days; return what each kind of process cost, and what came of it."""
+    kinds = {name: Series() for name in ("run", "compact", "collect")}
+    archived = 0
+    for number in range(days):
+        generate(spool, FIRST_DAY + timedelta(number), number, events)
+        numbers, report = archiver("run", "--spool", str(spool), "--archive", archive)
+        kinds["run"].add(numbers)
+        archived += report["archived"]
+        if number % 7 == 6:
+            kinds["compact"].add(archiver("compact", "--archive", archive)[0])
+        if number % 28 == 27:
+            kinds["collect"].add(
+                archiver("collect", "--archive", archive, "--keep-snapshots", "0s", "--grace", "1h")[0]
+            )
+        if number % 10 == 9:
+            say(f"day {number + 1}: run {numbers[1]:.1f} CPU s, {archived:,} archived")
+    _, told = archiver("status", "--archive", archive)
+    return kinds, {"archived": archived, "status": told}
+
+
+def table(kinds: dict[str, Series], events: int) -> str:
+    """Return the rows of the table: what a run cost at the start and at the end, and the chores."""
+    run = kinds["run"]
+    first, last = (statistics.median(part) for part in (run.cpu[:SAMPLE], run.cpu[-SAMPLE:]))
+    lines = [
+        f"| first {SAMPLE} runs | {first / events * 1e6:.1f} | {statistics.median(run.wall[:SAMPLE]):.1f} | "
+        f"{statistics.median(run.memory[:SAMPLE]) >> 20:,} | 1.00 |",
+        f"| last {SAMPLE} of {len(run.cpu)} runs | {last / events * 1e6:.1f} | "
+        f"{statistics.median(run.wall[-SAMPLE:]):.1f} | "
+        f"{int(statistics.median(run.memory[-SAMPLE:])) >> 20:,} | {last / first:.2f} |",
+    ]
+    for name in ("compact", "collect"):
+        series = kinds[name]
+        if series.cpu:
+            share = sum(series.cpu) / sum(run.cpu)
+            lines.append(
+                f"| all {len(series.cpu)} of {name} | {sum(series.cpu) / len(run.cpu) / events * 1e6:.1f} | "
+                f"{max(series.wall):.1f} (longest) | {max(series.memory) >> 20:,} | {share:.2f} of all runs |"
+            )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--days", type=int, default=int(os.environ.get("BENCH_DAYS", "50")))
+    parser.add_argument("--events", type=int, default=200_000)
+    parser.add_argument("--archive", default=None)
+    parser.add_argument("--folder", type=Path, default=None)
+    given = parser.parse_args()
+    folder = given.folder or Path(tempfile.mkdtemp(prefix="years-"))
+    spool = folder / "spool"
+    spool.mkdir(parents=True, exist_ok=True)
+    place = given.archive or str(folder / "archive")
+    try:
+        kinds, told = simulate(place, spool, given.days, given.events)
+        print(
+            f"{told['archived']:,} events in {given.days} runs\n\n"
+            "| | CPU s per 1 M events | seconds a run | all processes MiB | ratio |\n|---|--:|--:|--:|--:|"
+        )
+        print(table(kinds, given.events))
+        datasets = told["status"]["datasets"]
+        files, stored = sum(d["files"] for d in datasets.values()), sum(d["bytes"] for d in datasets.values())
+        print(f"\nlive files {files:,}, {stored / told['archived']:.1f} bytes an event in them", end="")
+        if "://" not in place:
+            caches = {name: size(Path(place) / name) for name in ("_index", "_ledger", "events/_delta_log")}
+            shown = ", ".join(f"{name} {count / told['archived']:.1f}" for name, count in caches.items())
+            print(f"; beside them, bytes an event: {shown}", end="")
+        print()
+        print(json.dumps({name: [round(one, 2) for one in s.cpu] for name, s in kinds.items()}))
+    finally:
+        if given.folder is None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()
