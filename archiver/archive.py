@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from archiver import clock, layout
-from archiver.datafile import FORMATS, Encoding
+from archiver.datafile import Encoding
 from archiver.errors import ArchiveNotFoundError, ConfigError, StoreError
 from archiver.identity import Identities
 from archiver.ledger.commit import put_in_slot
 from archiver.ledger.entry import Commit, Content, digest_of
 from archiver.ledger.ledger import Ledger
+from archiver.ledger.shape import archive_problem
 from archiver.store.base import Store
 from archiver.store.probe import race_creates
 
@@ -28,11 +29,13 @@ class Archive:
         store: Where it lies.
         ledger: Its chain, followed to the head when it was opened.
         identities: What this process knows of archived ids; grows as it is asked.
+        publishes_delta: Whether commits by this process are told in the Delta log at once.
     """
 
     store: Store
     ledger: Ledger
     identities: Identities
+    publishes_delta: bool = True
 
     @property
     def id(self) -> str:
@@ -77,13 +80,12 @@ def open_archive(store: Store, *, as_of: AsOf | None = None) -> Archive:
             wanted = ledger.sequence_at(as_of.time_us or 0)
         ledger = ledger.pinned(wanted)
     said = ledger.snapshot.archive
-    window = said.get("identity_window_days")
-    if not isinstance(window, int) or said.get("data_format") not in FORMATS:
+    if problem := archive_problem(said):
         raise ConfigError(
-            f"{store.location}: its first commit describes an archive that this version cannot write",
+            f"{store.location}: this version does not know an archive of {problem}",
             hint="use the version of archiver that wrote it, or a later one",
         )
-    return Archive(store, ledger, Identities(store, window_days=window))
+    return Archive(store, ledger, Identities(ledger, window_days=said["identity_window_days"]))
 
 
 def init_archive(

@@ -18,6 +18,7 @@ from archiver import layout, quarantine
 from archiver.archive import Archive
 from archiver.block import Rejection
 from archiver.errors import ArchiverError
+from archiver.index.known import Background
 from archiver.judging import Judged
 from archiver.ledger.entry import (
     LONGEST_INLINE_LIST,
@@ -104,14 +105,19 @@ class Attempt:
         self._source = source
         self._inputs = inputs
         self._from_quarantine = from_quarantine
-        self._files = dict(archive.ledger.snapshot.files)
+        self._background = Background(archive.ledger.snapshot)
 
     def work(self, judged: Iterable[Judged], progress: Progress, *, chunk_bytes: int = CHUNK_BYTES) -> Result:
         """Take in everything that was judged, and write it.
 
         When this returns, every file is durable; none is reachable until it is committed.
+
+        Raises:
+            FileVanishedError: A file of the snapshot is gone, which a newer head explains: try
+                anew (`FileVanishedError.hold_against`).
         """
         archive = self._archive
+        archive.identities.prepare(self._background)
         with Writer(archive.store, self._batch, self.name, archive.encoding) as writer:
             for chunk in _chunks(judged, self.result, progress, chunk_bytes):
                 self._flush(chunk, writer)
@@ -125,7 +131,7 @@ class Attempt:
             if not arranged:
                 continue
             rows = pa.Table.from_batches([part.rows for part in arranged])
-            decision = self._archive.identities.decide(rows, dataset, self._files)
+            decision = self._archive.identities.decide(rows, dataset, self._background)
             del rows
             rejections.extend(decision.conflicts)
             result.duplicates += decision.duplicates
@@ -140,7 +146,7 @@ class Attempt:
     def _write(self, files: Iterable[Written]) -> None:
         for written in files:
             self.result.added.append(written.file)
-            self._files[written.file.key] = written.file
+            self._background.add(written.file)
             self._archive.identities.remember(written.file, written.ids)
 
     def _keep(self, rejections: list[Rejection]) -> None:

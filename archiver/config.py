@@ -8,14 +8,66 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from archiver import layout
 from archiver.errors import ConfigError
+from archiver.spans import Span, parse_span
 from archiver.store.options import S3Options
 
 FILE_NAME: Final = "archiver.toml"
+FOREVER: Final = "forever"
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """How long what is kept. The rule of a workspace comes before that of a dataset, and that before `keep`.
+
+    Attributes:
+        keep: For all that has no rule of its own; None is for ever.
+        datasets, workspaces: Rules of their own; None is for ever.
+    """
+
+    keep: Span | None = None
+    datasets: Mapping[str, Span | None] = field(default_factory=dict)
+    workspaces: Mapping[str, Span | None] = field(default_factory=dict)
+
+    @property
+    def is_empty(self) -> bool:
+        return self.keep is None and not self.datasets and not self.workspaces
+
+    def spans(self) -> list[Span]:
+        """Return every span that some rule names."""
+        every = (self.keep, *self.datasets.values(), *self.workspaces.values())
+        return [span for span in every if span is not None]
+
+    def span_for(self, dataset: str, workspace: str | None = None) -> Span | None:
+        """Return how long a dataset is kept, of a workspace or where it has no rule; None is for ever.
+
+        Supplements go with the events unless they have a rule of their own.
+        """
+        if workspace is not None and workspace in self.workspaces:
+            return self.workspaces[workspace]
+        if dataset == "supplements" and dataset not in self.datasets:
+            dataset = "events"
+        return self.datasets.get(dataset, self.keep)
+
+    def with_span(
+        self, span: Span, datasets: Collection[str] = (), workspaces: Collection[str] = ()
+    ) -> Retention:
+        """Return these rules with `span` laid over: for what is named, or else in place of `keep`.
+
+        A configured rule that is more specific than what is named stays: who wants another for
+        that workspace or dataset names it.
+        """
+        if workspaces:
+            return replace(self, workspaces={**self.workspaces, **dict.fromkeys(workspaces, span)})
+        if datasets:
+            return replace(self, datasets={**self.datasets, **dict.fromkeys(datasets, span)})
+        return replace(self, keep=span)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +84,8 @@ class Settings:
         schemas: Dataset -> the path of a JSON Schema that events must satisfy besides ours.
         streams: Stream -> the workspaces it may speak for.
         workers: Processes that judge a large batch; None for one a processor.
+        retention: How long what is kept, for `retain`.
+        publish_delta: Whether each run brings the Delta log for other engines up to date.
     """
 
     archive: str | None = None
@@ -44,6 +98,8 @@ class Settings:
     schemas: dict[str, str] = field(default_factory=dict)
     streams: dict[str, tuple[str, ...]] = field(default_factory=dict)
     workers: int | None = None
+    retention: Retention = field(default_factory=Retention)
+    publish_delta: bool = True
 
 
 _STORE_KEYS: Final = {
@@ -53,11 +109,15 @@ _STORE_KEYS: Final = {
     "storage_class": str,
     "server_side_encryption": str,
     "kms_key_id": str,
+    "object_lock": str,
+    "object_lock_keep": str,
 }
 _KEYS: Final[dict[str, dict[str, type | tuple[type, ...]]]] = {
     "archive": {"location": str, "format": str, "compression_level": int, "tags": dict, **_STORE_KEYS},
     "spool": {"folders": list, "settle_seconds": (int, float), "done": str},
     "run": {"workers": int},
+    "retention": {"keep": str, "datasets": dict, "workspaces": dict},
+    "delta": {"publish": bool},
     "schemas": {"events": str, "alerts": str},
     "streams": {},
 }
@@ -94,6 +154,8 @@ def read_settings(path: Path) -> Settings:
             name: tuple(members.get("workspaces", ())) for name, members in tree.get("streams", {}).items()
         },
         workers=tree.get("run", {}).get("workers"),
+        retention=_retention(path, tree.get("retention", {})),
+        publish_delta=tree.get("delta", {}).get("publish", True),
     )
     return check_settings(settings, str(path))
 
@@ -144,8 +206,27 @@ def _check_section(path: Path, section: str, members: Any) -> None:
     for key, value in members.items():
         if key not in known:
             raise ConfigError(f"{path}: [{section}] {key} means nothing{_nearest(key, known)}")
-        if not isinstance(value, known[key]) or isinstance(value, bool):
+        if not isinstance(value, known[key]) or isinstance(value, bool) != (known[key] is bool):
             raise ConfigError(f"{path}: [{section}] {key} = {value!r:.60} is of the wrong type")
+
+
+def _retention(path: Path, tree: dict[str, Any]) -> Retention:
+    def span(where: str, told: Any) -> Span | None:
+        if not isinstance(told, str):
+            raise ConfigError(f"{path}: [retention] {where} = {told!r:.60} is of the wrong type")
+        try:
+            return None if told == FOREVER else parse_span(told)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: [retention] {where}: {error.message}", hint=error.hint) from None
+
+    rules = {
+        table: {str(name): span(f"{table}.{name}", told) for name, told in tree.get(table, {}).items()}
+        for table in ("datasets", "workspaces")
+    }
+    for dataset in rules["datasets"]:
+        if dataset not in layout.DATASETS:
+            raise ConfigError(f"{path}: [retention.datasets] {dataset}{_nearest(dataset, layout.DATASETS)}")
+    return Retention(span("keep", tree.get("keep", FOREVER)), **rules)
 
 
 def _nearest(name: str, known: Any) -> str:
@@ -174,6 +255,8 @@ location = {location}
 # server_side_encryption = "aws:kms" # or AES256
 # kms_key_id = "…"
 # tags = {{ team = "compliance" }}
+# object_lock = "compliance"         # or governance, off: lock each object once it is committed
+# object_lock_keep = "400d"          # for so long, from the day of its commit
 
 [spool]
 folders = [{spools}]
@@ -182,6 +265,14 @@ folders = [{spools}]
 
 # [run]
 # workers = 2                        # processes that check a large batch; default: one a processor
+
+# [retention]                        # what `archiver retain` lets expire; nothing does by itself
+# keep = "400d"                      # or 2w, 13mo, 7y, forever
+# datasets = {{ alerts = "2y" }}       # comes before keep
+# workspaces = {{ ws_1a2b3c4d = "7y" }} # comes before datasets
+
+# [delta]
+# publish = false                    # no Delta log for other engines; `archiver publish delta` makes one
 
 # [schemas]                          # a JSON Schema (2020-12) of your own, besides the built-in one
 # events = "my-events.schema.json"

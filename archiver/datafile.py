@@ -12,7 +12,7 @@ import hashlib
 import io
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import IO, Any, Final, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -35,7 +35,8 @@ _NO_DICTIONARY: Final = frozenset(
 )
 _GZIP_LEVELS: Final = 9
 _BLOOM_FPP: Final = 0.01
-_ROW_GROUP_ROWS: Final = 131_072
+ROW_GROUP_ROWS: Final = 131_072
+_JUDGED_AT_ONCE: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,10 @@ class Encoding:
         """Return the bytes of a data file that holds `rows`, in their order."""
         if self.format == "parquet":
             return _encode_parquet(rows, dataset, self.level)
-        lines = _as_lines(rows["body"])
+        return self.compress(_as_lines(rows["body"]))
+
+    def compress(self, lines: bytes) -> bytes:
+        """Return the bytes of a data file of JSON lines."""
         if self.format == "jsonl.gz":
             return gzip.compress(lines, min(self.level, _GZIP_LEVELS), mtime=0)
         return zstandard.ZstdCompressor(level=self.level, write_checksum=True).compress(lines)
@@ -104,13 +108,20 @@ def _as_lines(bodies: pa.ChunkedArray) -> bytes:
     return "".join(line + "\n" for line in flat.to_pylist()).encode()
 
 
-def _encode_parquet(rows: pa.Table, dataset: str, level: int) -> bytes:
+def parquet_writer(
+    sink: IO[bytes], schema: pa.Schema, dataset: str, *, rows: int, level: int
+) -> pq.ParquetWriter:
+    """Return what writes a data file of `dataset` into `sink`; each table it is given is a row group.
+
+    Args:
+        rows: How many the largest row group will have, or more.
+        level: Of the compression.
+    """
     identity = columns.IDENTITY_COLUMN[dataset]
-    names = rows.schema.names
-    sink = io.BytesIO()
-    pq.write_table(
-        rows,
+    names = schema.names
+    return pq.ParquetWriter(
         sink,
+        schema,
         version="2.6",
         compression="zstd",
         compression_level=level,
@@ -118,10 +129,15 @@ def _encode_parquet(rows: pa.Table, dataset: str, level: int) -> bytes:
         column_encoding=None,
         write_statistics=[name for name in names if name not in ("body", "metadata", "targets", "extra")],
         sorting_columns=[pq.SortingColumn(names.index("event_time"))],
-        bloom_filter_options={identity: {"ndv": max(rows.num_rows, 1), "fpp": _BLOOM_FPP}},
-        row_group_size=_ROW_GROUP_ROWS,
+        bloom_filter_options={identity: {"ndv": max(rows, 1), "fpp": _BLOOM_FPP}},
         store_schema=False,
     )
+
+
+def _encode_parquet(rows: pa.Table, dataset: str, level: int) -> bytes:
+    sink = io.BytesIO()
+    with parquet_writer(sink, rows.schema, dataset, rows=rows.num_rows, level=level) as writer:
+        writer.write_table(rows, row_group_size=ROW_GROUP_ROWS)
     return sink.getvalue()
 
 
@@ -156,6 +172,8 @@ def decode(
             # Not pq.read_table: its scanner leaves threads behind that may abort the process at its end.
             with pq.ParquetFile(pa.BufferReader(content)) as file:
                 table = file.read(columns=wanted, use_threads=False)
+            if absent := set(wanted).difference(table.column_names):  # left out in silence
+                raise IntegrityError(f"{key}: expected the columns of {dataset}, found no {min(absent)}")
         else:
             table = _from_lines(bodies_of(content, key), key, dataset)
     except (pa.ArrowException, OSError) as error:
@@ -194,6 +212,28 @@ def _from_lines(bodies: list[bytes], key: str, dataset: str) -> pa.Table:
         return columns.with_origin(pa.Table.from_batches([found]).sort_by("ordinal"), dataset)
     tables = [as_supplements(pa.Table.from_batches([rows]), name) for name, rows in judged.tables.items()]
     return pa.concat_tables(tables or [columns.SCHEMAS["supplements"].empty_table()]).sort_by("ordinal")
+
+
+def times_of_lines(bodies: list[bytes], key: str) -> np.ndarray:
+    """Return the event time of each line of a data file, in microseconds since 1970.
+
+    Raises:
+        IntegrityError: A line is no event.
+    """
+    validator = Validator(Rules(source=""))
+    times = np.zeros(len(bodies), dtype=np.int64)
+    for start in range(0, len(bodies), _JUDGED_AT_ONCE):
+        part = bodies[start : start + _JUDGED_AT_ONCE]
+        count, nothing = len(part), [0] * len(part)
+        judged = validator.validate(Block(0, part, list(range(count)), nothing, nothing, [None] * count))
+        if judged.rejections:
+            first = judged.rejections[0]
+            line = start + first.ordinal + 1
+            raise IntegrityError(f"{key}: line {line} is no event: {first.detail}"[:400])
+        for rows in judged.tables.values():
+            found = rows.column("event_time").cast(pa.int64()).to_numpy()
+            times[start + rows.column("ordinal").to_numpy()] = found
+    return times
 
 
 def as_supplements(rows: pa.Table, dataset: str, base_us: np.ndarray | None = None) -> pa.Table:

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import pyarrow.compute as pc
 
-from archiver import clock
+from archiver import clock, layout
 from archiver.archive import Archive
 from archiver.columns import IDENTITY_COLUMN
 from archiver.datafile import decode, suffix_of
+from archiver.errors import IntegrityError
 from archiver.ledger.entry import Commit, DataFile
 from archiver.requeue import entries
 
@@ -22,7 +23,9 @@ class Place:
 
     Attributes:
         what: `archived`, `supplement` (tells more of an archived one) or `quarantined`.
-        commit, batch, committed_at: Of the commit that put it there.
+        commit, batch, committed_at: Of the commit that first put it into the archive.
+        compacted_by: The commit that put it into this object, if that was a compaction. JSON-lines
+            archives keep no origin of a row: there `commit` is the compaction, too.
         object, row: The data file and the row in it, from 0; of a quarantined one the entry's name.
         input, ordinal, received_at: The delivery or file it came from, its number in the batch,
             and when it came. JSON-lines archives do not keep them; they are None there.
@@ -45,6 +48,7 @@ class Place:
     reason: str | None
     detail: str | None
     body: str | None
+    compacted_by: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -56,20 +60,16 @@ def explain(archive: Archive, event_id: str, *, workspace: str | None = None) ->
     Until the archive has an index, this reads the id column of every file of the workspace,
     or of all workspaces.
     """
-    added: dict[str, Commit] = {}
-    commits: dict[int, Commit] = {}
-    for commit in archive.ledger.since(-1):
-        commits[commit.sequence] = commit
-        added |= dict.fromkeys((file.key for file in commit.content.added), commit)
+    commits = _Commits(archive)
     places: list[Place] = []
     within = None if workspace is None else (workspace,)
     for file in archive.ledger.snapshot.files.select(workspaces=within):
-        places.extend(_rows(archive, file, event_id, added[file.key]))
+        places.extend(_rows(archive, file, event_id, commits))
     for entry in entries(archive, lambda one: one.rejection.event_id == event_id):
         found = entry.rejection
         if workspace is not None and found.workspace_id != workspace:
             continue
-        commit = commits[entry.commit]
+        commit = commits.at(entry.commit)
         places.append(
             Place(
                 what="quarantined",
@@ -93,7 +93,25 @@ def explain(archive: Archive, event_id: str, *, workspace: str | None = None) ->
     return places
 
 
-def _rows(archive: Archive, file: DataFile, event_id: str, commit: Commit) -> Iterator[Place]:
+class _Commits:
+    """The commits that were asked for, each read once."""
+
+    def __init__(self, archive: Archive) -> None:
+        self._ledger = archive.ledger
+        self._read: dict[int, Commit] = {}
+
+    def at(self, sequence: int) -> Commit:
+        if sequence not in self._read:
+            self._read[sequence] = self._ledger.read(sequence)
+        return self._read[sequence]
+
+    def of(self, stem: str) -> Commit | None:
+        """Return the commit that added the data file with this stem; None if there is none."""
+        sequence = self._ledger.snapshot.batches.get(stem.partition("-")[0])
+        return None if sequence is None else self.at(sequence)
+
+
+def _rows(archive: Archive, file: DataFile, event_id: str, commits: _Commits) -> Iterator[Place]:
     dataset = file.partition.dataset
     identity = IDENTITY_COLUMN[dataset]
     content = archive.store.get(file.key)
@@ -101,11 +119,15 @@ def _rows(archive: Archive, file: DataFile, event_id: str, commit: Commit) -> It
     mask = pc.equal(ids, event_id).to_numpy(zero_copy_only=False)
     if not mask.any():
         return
-    wanted = ["event_time", "received_at", "source", "ordinal", "body"]
+    own = commits.of(layout.stem_of(file.key))
+    if own is None:
+        raise IntegrityError(f"{file.key}: expected the commit that its name tells of, found none")
+    wanted = ["event_time", "received_at", "source", "ordinal", "body", "origin"]
     rows = decode(content, file.key, dataset, wanted)
     kept = suffix_of(file.key) == "parquet"
     for number in mask.nonzero()[0].tolist():
         row = rows.slice(number, 1).to_pylist()[0]
+        commit = (commits.of(row["origin"]) if row["origin"] else None) or own
         yield Place(
             what="supplement" if dataset == "supplements" else "archived",
             dataset=dataset,
@@ -115,7 +137,7 @@ def _rows(archive: Archive, file: DataFile, event_id: str, commit: Commit) -> It
             committed_at=clock.to_text(commit.committed_us),
             object=file.key,
             row=number,
-            source=str(row["source"] if kept else commit.content.source.get("name")),
+            source=str(row["source"] if kept else commit.content.source.get("name", "a source not kept")),
             input=_input_of(commit, row["ordinal"]) if kept else None,
             ordinal=row["ordinal"] if kept else None,
             event_time=clock.to_text(clock.to_us(row["event_time"])),
@@ -123,6 +145,7 @@ def _rows(archive: Archive, file: DataFile, event_id: str, commit: Commit) -> It
             reason=None,
             detail=None,
             body=row["body"],
+            compacted_by=own.sequence if own.content.operation == "compact" else None,
         )
 
 

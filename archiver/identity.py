@@ -1,11 +1,8 @@
 """New, duplicate, supplement or conflict? Decided against the archive, row by row.
 
 Identity is (dataset, workspace, id) among rows whose event times lie within the identity
-window. A cheap hash says which rows may be known; every hit is confirmed on the archived
-row itself, so a hash that collides costs a read and never an event.
-
-Until the archive has an index of its own, the hashes come from the id columns of the
-workspaces' files, each read once per process (`archiver.known`).
+window. A cheap hash says which rows may be known (`archiver.index.known`); every hit is
+confirmed on the archived row itself, so a hash that collides costs a read and never an event.
 """
 
 from __future__ import annotations
@@ -21,11 +18,14 @@ import pyarrow as pa
 
 from archiver import clock, compare
 from archiver.block import Rejection
-from archiver.columns import IDENTITY_COLUMN, TIME
-from archiver.datafile import as_supplements, decode
-from archiver.known import KnownIds, hash_ids
+from archiver.columns import IDENTITY_COLUMN
+from archiver.datafile import as_supplements
+from archiver.index.build import IndexReport
+from archiver.index.known import Background, KnownIds
+from archiver.index.reading import rows_of
 from archiver.ledger.entry import Commit, DataFile
-from archiver.store.base import Store
+from archiver.ledger.ledger import Ledger
+from archiver.progress import Progress
 
 DAY_US: Final = 86_400_000_000
 NEW, DUPLICATE, SUPPLEMENT, CONFLICT = 0, 1, 2, 3
@@ -93,22 +93,39 @@ class _Identity:
 class Identities:
     """Decides for one attempt after another. Files never change, so what it read of them stays valid."""
 
-    def __init__(self, store: Store, *, window_days: int) -> None:
-        self._store = store
+    def __init__(self, ledger: Ledger, *, window_days: int) -> None:
+        self._store = ledger.store
         self._window_us = window_days * DAY_US
-        self._known = KnownIds(store)
+        self._known = KnownIds(ledger)
 
     def remember(self, file: DataFile, ids: pa.ChunkedArray) -> None:
         """Take note of the ids in a file that this process has just written."""
         self._known.remember(file, ids)
 
-    def decide(self, rows: pa.Table, dataset: str, files: Mapping[str, DataFile]) -> Decision:
+    def prepare(self, background: Background, progress: Progress | None = None) -> None:
+        """Bring the index up to date if much is not in it; before an attempt writes anything."""
+        self._known.prepare(background, progress)
+
+    def update(
+        self, progress: Progress | None = None, *, anew: bool = False, lazily: bool = False
+    ) -> IndexReport:
+        """Bring the index up to the head that was seen; see `KnownIds.update`."""
+        return self._known.update(progress, anew=anew, lazily=lazily)
+
+    def forecast(self, *, anew: bool = False) -> IndexReport:
+        """Return what `update` would do; nothing is written."""
+        return self._known.forecast(anew=anew)
+
+    def decide(self, rows: pa.Table, dataset: str, background: Background) -> Decision:
         """Sort the rows of one dataset by what the archive knows of them.
 
         Args:
             rows: Columns of `VALIDATED_SCHEMAS[dataset]`, in any order; `ordinal` says in which
                 they were read, and that decides between them.
-            files: What is live in the snapshot, and what this attempt has written.
+            background: What is live in the snapshot, and what this attempt has written.
+
+        Raises:
+            FileVanishedError: An archived file had to be read and is not there any more.
         """
         frame = pl.DataFrame(
             {
@@ -117,7 +134,7 @@ class Identities:
                 "at": rows["event_time"].cast(pa.int64()).to_numpy(),
             }
         ).with_row_index("row")
-        hits = self._hits(frame, files)
+        hits = self._hits(frame, background)
         again = frame.select(pl.struct("workspace", "id").hash()).to_series().is_duplicated().to_numpy()
         verdicts = np.zeros(rows.num_rows, dtype=np.uint8)
         bases = np.zeros(rows.num_rows, dtype=np.int64)
@@ -126,7 +143,7 @@ class Identities:
             suspects[touched] = True
         conflicts: list[Rejection] = []
         if suspects.any():
-            archived = self._confirm(rows, dataset, hits, files, verdicts)
+            archived = self._confirm(rows, dataset, hits, background.find(hits), verdicts)
             unresolved = np.flatnonzero(suspects & (verdicts == NEW))
             unresolved = unresolved[np.argsort(rows["ordinal"].to_numpy()[unresolved], kind="stable")]
             conflicts = self._settle(rows, dataset, unresolved, archived, verdicts, bases)
@@ -138,26 +155,11 @@ class Identities:
             conflicts=conflicts,
         )
 
-    def _hits(self, frame: pl.DataFrame, files: Mapping[str, DataFile]) -> dict[str, np.ndarray]:
+    def _hits(self, frame: pl.DataFrame, background: Background) -> dict[str, np.ndarray]:
         """Return, by file, the rows that may be in it."""
-        by_workspace: dict[str, list[DataFile]] = defaultdict(list)
-        for file in files.values():
-            by_workspace[file.partition.workspace].append(file)
-        hits: dict[str, np.ndarray] = {}
-        for (workspace,), part in frame.group_by("workspace"):
-            known = by_workspace.get(str(workspace))
-            if not known:
-                continue
-            first, last = int(part["at"].min()), int(part["at"].max())  # type: ignore[arg-type]
-            near = {
-                file.key: file
-                for file in known
-                # Twice the window: a supplement may lie that far from a row whose base it adds to.
-                if file.max_us >= first - 2 * self._window_us and file.min_us <= last + 2 * self._window_us
-            }
-            if near:
-                hits |= self._known.probe(str(workspace), part["row"].to_numpy(), hash_ids(part["id"]), near)
-        return hits
+        # Twice the window: a supplement may lie that far from a row whose base it adds to.
+        reach_us = 2 * self._window_us
+        return self._known.hits(frame["workspace"], frame["id"], frame["at"].to_numpy(), reach_us, background)
 
     def _confirm(
         self,
@@ -179,7 +181,7 @@ class Identities:
             if holds.dataset not in (dataset, "supplements"):
                 continue  # another dataset's row with the same id: another identity
             ours = rows.select([identity, "body", "event_time"]).filter(_mask(hits[key], rows.num_rows))
-            theirs = self._rows_of(file, set(ours[identity].to_pylist()), dataset)
+            theirs = rows_of(self._store, file, set(ours[identity].to_pylist()), dataset)
             same = _same_body(ours, theirs, identity, self._window_us)
             verdicts[hits[key][same]] = DUPLICATE
             open_ids = set(ours[identity].filter(pa.array(~same)).to_pylist())
@@ -196,22 +198,6 @@ class Identities:
                         )
                     )
         return archived
-
-    def _rows_of(self, file: DataFile, ids: Collection[str], dataset: str) -> pa.Table:
-        """Return id, event_time, shape, body and base of those rows of a file that have one of `ids`."""
-        holds = file.partition.dataset
-        identity = IDENTITY_COLUMN[holds]
-        wanted = [identity, "event_time", "shape", "body"]
-        if holds == "supplements":
-            wanted += ["base_event_time", "dataset"]
-        table = decode(self._store.get(file.key), file.key, holds, wanted)
-        mask = pa.compute.is_in(table[identity], value_set=pa.array(list(ids), pa.string()))
-        if holds == "supplements":
-            mask = pa.compute.and_(mask, pa.compute.equal(table["dataset"], dataset))
-        else:
-            table = table.append_column("base", pa.nulls(table.num_rows, TIME))
-        found = table.filter(mask).select(range(5))
-        return found.rename_columns(["id", "event_time", "shape", "body", "base"])
 
     def _settle(
         self,
@@ -263,18 +249,14 @@ class Identities:
         A hash that collides makes us try once more, which is harmless.
         """
         workspaces = {file.partition.workspace for file in ours.values()}
-        theirs: dict[str, dict[str, DataFile]] = defaultdict(dict)
-        for commit in commits:
-            if commit.content.operation in ("append", "requeue"):
-                for file in commit.content.added:
-                    if file.partition.workspace in workspaces:
-                        theirs[file.partition.workspace][file.key] = file
-        return any(
-            self._known.intersects(
-                {key: file for key, file in ours.items() if file.partition.workspace == workspace}, files
-            )
-            for workspace, files in theirs.items()
-        )
+        theirs = [
+            file
+            for commit in commits
+            if commit.content.operation in ("append", "requeue")
+            for file in commit.content.added
+            if file.partition.workspace in workspaces
+        ]
+        return self._known.share(list(ours.values()), theirs)
 
 
 def _mask(numbers: np.ndarray, count: int) -> pa.Array:

@@ -6,6 +6,7 @@
     _ledger/00000000000000000042.json
     _ledger/lists/<batch>-<attempt>-added-<n>.json
     _ledger/checkpoints/…, _index/…                  caches
+    events/_delta_log/00000000000000000042.json      a view for other engines
 
 Keys are relative to the archive's prefix and use `/` on every store. A batch is
 32 hex digits, an attempt 28: twelve of its start in milliseconds, sixteen random,
@@ -17,6 +18,7 @@ from __future__ import annotations
 import re
 import secrets
 import time
+import urllib.parse
 from dataclasses import dataclass
 from datetime import date
 
@@ -24,14 +26,22 @@ DATASETS = ("events", "alerts", "supplements")
 LEDGER = "_ledger/"
 LISTS = "_ledger/lists/"
 CHECKPOINTS = "_ledger/checkpoints/"
+CHECKPOINT_PARTS = "_ledger/checkpoints/parts/"
 QUARANTINE = "_quarantine/"
 INDEX = "_index/"
+INDEX_HEADS = "_index/heads/"
+INDEX_RUNS = "_index/runs/"
+DELTA_LOG = "events/_delta_log/"
+DELTA_POINTER = "events/_delta_log/_last_checkpoint"
 PROBES = "_probe/"
 
 LONGEST_PARTITION_VALUE_BYTES = 200
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~")
 _COMMIT = re.compile(r"_ledger/([0-9]{20})\.json", re.ASCII)
+_CHECKPOINT = re.compile(r"_ledger/checkpoints/[0-9]{20}-([0-9]{20})-([0-9a-f]{16})\.json", re.ASCII)
+_LARGEST_SEQUENCE = 10**20 - 1
+_INDEX_HEAD = re.compile(r"_index/heads/([0-9]{20})-[0-9]{14}-([0-9a-f]{16})\.json", re.ASCII)
 _ATTEMPT_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{28})-[0-9a-z-]+\.[0-9a-z.]+", re.ASCII)
 _DATA_FOLDER = re.compile(
     r"(events|alerts|supplements)/workspace=([^/]+)/dt=([0-9]{4}-[0-9]{2}-[0-9]{2})", re.ASCII
@@ -96,10 +106,66 @@ def file_list(batch: str, attempt: str, number: int) -> str:
     return f"{LISTS}{batch}-{attempt}-added-{number}.json"
 
 
+def checkpoint(sequence: int, digest: str) -> str:
+    """Key of a checkpoint's manifest with this digest. The newest one comes first in a listing."""
+    return f"{CHECKPOINTS}{_LARGEST_SEQUENCE - sequence:020d}-{sequence:020d}-{digest[7:23]}.json"
+
+
+def checkpoint_part(first: int, last: int, kind: str) -> str:
+    """Key of a new part of checkpoints, about the commits `first` to `last`; random, never used twice."""
+    return f"{CHECKPOINT_PARTS}{first:020d}-{last:020d}-{secrets.token_hex(8)}-{kind}.parquet"
+
+
+def checkpoint_of(key: str) -> tuple[int, str] | None:
+    """Return sequence and beginning of the digest if `key` is that of a checkpoint's manifest."""
+    found = _CHECKPOINT.fullmatch(key)
+    return (int(found[1]), found[2]) if found else None
+
+
+def delta_version(sequence: int) -> str:
+    """Key of the Delta version that is derived from commit `sequence`."""
+    return f"{DELTA_LOG}{sequence:020d}.json"
+
+
+def delta_checkpoint(sequence: int) -> str:
+    """Key of the Delta checkpoint of version `sequence`."""
+    return f"{DELTA_LOG}{sequence:020d}.checkpoint.parquet"
+
+
+def delta_path(key: str) -> str:
+    """Return how a Delta log names a data file of `events`: from the table's folder, encoded as in a URI.
+
+    The `%` of an escaped workspace is a character of the key, so it is encoded once more.
+    """
+    return urllib.parse.quote(key.removeprefix("events/"), safe="/=")
+
+
 def sequence_of(key: str) -> int | None:
     """Return the sequence if `key` is that of a commit."""
     found = _COMMIT.fullmatch(key)
     return int(found[1]) if found else None
+
+
+def new_index_part(month: str) -> str:
+    """Name a new object of the identity index. `month` is `yyyy-mm`."""
+    return f"{INDEX_RUNS}{month}/{secrets.token_hex(8)}.idx"
+
+
+def index_head(sequence: int, written_at_ms: int, check: str) -> str:
+    """Key of a manifest of the identity index; the one of the newest commit, written last, sorts first.
+
+    Args:
+        sequence: Up to which commit everything is indexed.
+        written_at_ms: By the writer's clock, in milliseconds since 1970.
+        check: 16 hex digits of the manifest's own digest.
+    """
+    return f"{INDEX_HEADS}{10**20 - 1 - sequence:020d}-{10**14 - 1 - written_at_ms:014d}-{check}.json"
+
+
+def index_head_of(key: str) -> tuple[int, str] | None:
+    """Return sequence and check if `key` is that of a manifest of the identity index."""
+    found = _INDEX_HEAD.fullmatch(key)
+    return (10**20 - 1 - int(found[1]), found[2]) if found else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +183,16 @@ def origin_of(key: str) -> Origin | None:
         return None
     found = _ATTEMPT_NAME.fullmatch(name)
     return Origin(found[1], found[2]) if found else None
+
+
+def stem_of(key: str) -> str:
+    """Return `<batch>-<attempt>-<n>` of a data file: what the column `origin` names it by."""
+    return key.rpartition("/")[2].partition(".")[0]
+
+
+def number_of(key: str) -> int:
+    """Return the number in a data file's name: how many its attempt had written before it."""
+    return int(stem_of(key).rpartition("-")[2])
 
 
 @dataclass(frozen=True, slots=True)

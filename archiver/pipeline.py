@@ -15,9 +15,11 @@ from typing import Any
 from archiver.archive import Archive
 from archiver.attempt import CHUNK_BYTES, Attempt, Result
 from archiver.errors import CommitConflictError, SourceError
+from archiver.index.reading import FileVanishedError
 from archiver.judging import Judges
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Counts
+from archiver.lock import lock_committed
 from archiver.progress import Progress, Silent
 from archiver.sources.base import Batch, InputChangedError, Source
 from archiver.validate import Rules
@@ -42,9 +44,11 @@ class RunReport:
         put_back: Batches whose inputs changed while they were read; the next run takes them.
         counts: Sum over the commits of this run.
         reasons: How many were quarantined, by reason.
-        problems: Batches that could not be read, in words; nothing of them was acknowledged.
+        problems: In words: batches that could not be read, of which nothing was acknowledged, and
+            locks that could not be set on what was committed.
         waiting: Files left in the spools: not quiet yet, just delivered, or claimed by another run.
         ignored: Names in the spools that are no deliveries.
+        compaction: What a compaction behind the run did; None if none was asked for.
     """
 
     commits: list[int] = field(default_factory=list)
@@ -61,6 +65,7 @@ class RunReport:
     problems: list[str] = field(default_factory=list)
     waiting: int = 0
     ignored: int = 0
+    compaction: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -79,6 +84,7 @@ class RunReport:
             "problems": self.problems,
             "waiting": self.waiting,
             "ignored": self.ignored,
+            "compaction": self.compaction,
         }
 
 
@@ -175,9 +181,14 @@ def archive_batch(
             return
         total = sum(one.bytes for one in batch.inputs)
         attempt = Attempt(archive, batch.batch, source=source, inputs=[one.name for one in batch.inputs])
-        result = attempt.work(
-            judges.judge(batch.read(), total_bytes=total), progress, chunk_bytes=chunk_bytes
-        )
+        try:
+            result = attempt.work(
+                judges.judge(batch.read(), total_bytes=total), progress, chunk_bytes=chunk_bytes
+            )
+        except FileVanishedError as error:
+            error.hold_against(archive.ledger.refresh())
+            log.info("trying anew: %s", error.message)
+            continue
         content = attempt.content(
             operation="append",
             source={"name": source},
@@ -194,6 +205,8 @@ def archive_batch(
         match protocol.commit(archive.ledger, content, seen=attempt.seen, collides=attempt.collides):
             case protocol.Committed(commit):
                 _add_up(report, result, commit.sequence, total)
+                if problem := lock_committed(archive, commit):
+                    report.problems.append(problem)
                 log.info(
                     "committed",
                     extra={"commit": commit.sequence, "digest": commit.digest, **result.counts.to_json()},

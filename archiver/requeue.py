@@ -19,9 +19,12 @@ from archiver.archive import Archive
 from archiver.attempt import Attempt
 from archiver.block import Block
 from archiver.errors import CommitConflictError, IntegrityError
+from archiver.index.known import Background
+from archiver.index.reading import FileVanishedError
 from archiver.judging import Judges
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Counts, ListedObject, digest_of
+from archiver.lock import lock_committed
 from archiver.progress import Silent
 from archiver.quarantine import QuarantineEntry
 from archiver.validate import Rules
@@ -44,6 +47,7 @@ class RequeueReport:
         chosen: How many were sent through.
         counts: Of the moved ones: read = archived + supplements + duplicates.
         stayed: Reason now -> how many.
+        problems: Locks that could not be set, in words.
     """
 
     chosen: int = 0
@@ -51,6 +55,7 @@ class RequeueReport:
     stayed: dict[str, int] = field(default_factory=dict)
     commits: list[int] = field(default_factory=list)
     dry_run: bool = False
+    problems: list[str] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -61,6 +66,7 @@ class RequeueReport:
             **self.counts.to_json(),
             "stayed": self.stayed,
             "commits": self.commits,
+            "problems": self.problems,
         }
 
 
@@ -156,7 +162,11 @@ def _move(
         from_commits = {one.commit for one in picked}
         files = [listed for commit, listed in head.quarantine if commit in from_commits]
         attempt = Attempt(archive, batch, source=source, inputs=[f.key for f in files], from_quarantine=True)
-        result = attempt.work(judges.judge(_blocks(picked), total_bytes=0), Silent())
+        try:
+            result = attempt.work(judges.judge(_blocks(picked), total_bytes=0), Silent())
+        except FileVanishedError as error:
+            error.hold_against(archive.ledger.refresh())
+            continue
         stayed = {one.ordinal for one in result.refused}
         moved = tuple((one.commit, one.rejection.ordinal) for n, one in enumerate(picked) if n not in stayed)
         if moved:
@@ -170,6 +180,8 @@ def _move(
             if not isinstance(outcome, protocol.Committed):
                 continue
             report.commits.append(outcome.commit.sequence)
+            if problem := lock_committed(archive, outcome.commit):
+                report.problems.append(problem)
         report.chosen += len(picked)
         report.counts += result.counts
         for one in result.refused:
@@ -182,13 +194,13 @@ def _judge_only(
     archive: Archive, judges: Judges, picked: list[QuarantineEntry], report: RequeueReport
 ) -> None:
     """Count what would become of the picked entries; nothing is written."""
-    files = archive.ledger.snapshot.files
+    background = Background(archive.ledger.snapshot)
     for judged in judges.judge(_blocks(picked), total_bytes=0):
         report.chosen += judged.read
         refused = list(judged.rejections)
         for dataset, arranged in judged.tables.items():
             rows = pa.Table.from_batches([arranged.rows])
-            decision = archive.identities.decide(rows, dataset, files)
+            decision = archive.identities.decide(rows, dataset, background)
             refused += decision.conflicts
             new, supplements = int(decision.new.sum()), decision.supplements.num_rows
             moved = new + supplements + decision.duplicates

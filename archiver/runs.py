@@ -6,14 +6,17 @@ that is not mounted must not look like a new archive.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from archiver import layout
 from archiver.archive import Archive, init_archive, open_archive
+from archiver.compact import compact
 from archiver.config import Settings
 from archiver.datafile import Encoding
-from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError
+from archiver.errors import ArchiveNotFoundError, ArchiverError, ConfigError, IntegrityError
+from archiver.maintain import after_commits
 from archiver.pipeline import RunReport, run
 from archiver.progress import Progress
 from archiver.sources.spool import SpoolSource
@@ -60,10 +63,13 @@ def run_spools(
     *,
     progress: Progress | None = None,
     report: RunReport | None = None,
+    compacts: bool = False,
 ) -> RunReport:
     """Archive everything that the configured spools have ready.
 
     Args:
+        compacts: Whether small files are then compacted. What fails there is a problem in the
+            report; what was archived stays.
         report: Is filled as the run goes on, and holds what was committed if an error ends it.
 
     Raises:
@@ -82,12 +88,28 @@ def run_spools(
             workers=settings.workers,
             report=report,
         )
+    if compacts:
+        _compact(archive, report, progress)
     _remember(archive, sources)
+    if report.commits or report.acknowledged_only:
+        after_commits(archive, progress)
     for source in sources:
         backlog = source.backlog()
         report.waiting += backlog.files
         report.ignored += backlog.unknown_names
     return report
+
+
+def _compact(archive: Archive, report: RunReport, progress: Progress | None) -> None:
+    try:
+        done = compact(archive, progress=progress)
+    except ArchiverError as error:
+        report.problems.append(f"compaction: {error.message}")
+    else:
+        report.compaction = done.to_json()
+        report.problems += done.problems
+    head = archive.ledger.snapshot
+    report.head, report.head_digest = head.sequence, head.digest
 
 
 def _remember(archive: Archive, sources: list[SpoolSource]) -> None:
@@ -186,4 +208,4 @@ def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> 
             )
         else:
             _hold_against(archive, source, said)
-    return archive
+    return replace(archive, publishes_delta=settings.publish_delta)

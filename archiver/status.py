@@ -9,34 +9,9 @@ from typing import Any
 
 from archiver import clock
 from archiver.archive import Archive
+from archiver.ledger.entry import Hold
+from archiver.ledger.files import Volume
 from archiver.sources.spool import SpoolSource
-
-
-@dataclass(slots=True)
-class Volume:
-    """Live files of one dataset, or of one workspace in it."""
-
-    files: int = 0
-    rows: int = 0
-    bytes: int = 0
-    first_us: int | None = None
-    last_us: int | None = None
-
-    def add(self, rows: int, size: int, min_us: int, max_us: int) -> None:
-        self.files += 1
-        self.rows += rows
-        self.bytes += size
-        self.first_us = min_us if self.first_us is None else min(self.first_us, min_us)
-        self.last_us = max_us if self.last_us is None else max(self.last_us, max_us)
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "files": self.files,
-            "rows": self.rows,
-            "bytes": self.bytes,
-            "first": None if self.first_us is None else clock.to_text(self.first_us),
-            "last": None if self.last_us is None else clock.to_text(self.last_us),
-        }
 
 
 @dataclass(slots=True)
@@ -54,6 +29,7 @@ class Status:
     workspaces: dict[str, dict[str, Volume]]
     counts: dict[str, int]
     spools: list[dict[str, Any]]
+    holds: list[Hold]
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -65,13 +41,14 @@ class Status:
             "head_digest": self.head_digest,
             "committed_at": clock.to_text(self.committed_us),
             "last_append": self.last_append,
-            "datasets": {name: volume.to_json() for name, volume in self.datasets.items()},
+            "datasets": {name: _told(volume) for name, volume in self.datasets.items()},
             "workspaces": {
-                dataset: {name: volume.to_json() for name, volume in sorted(volumes.items())}
+                dataset: {name: _told(volume) for name, volume in sorted(volumes.items())}
                 for dataset, volumes in self.workspaces.items()
             },
             "counts": self.counts,
             "spools": self.spools,
+            "holds": [hold.to_json() for hold in self.holds],
         }
 
 
@@ -80,10 +57,9 @@ def status(archive: Archive, sources: Sequence[SpoolSource] = ()) -> Status:
     head = archive.ledger.snapshot
     datasets: dict[str, Volume] = defaultdict(Volume)
     workspaces: dict[str, dict[str, Volume]] = defaultdict(lambda: defaultdict(Volume))
-    for file in head.files.select():
-        where = file.partition
-        for volume in (datasets[where.dataset], workspaces[where.dataset][where.workspace]):
-            volume.add(file.rows, file.bytes, file.min_us, file.max_us)
+    for (dataset, workspace), held in sorted(head.files.volumes().items()):
+        for volume in (datasets[dataset], workspaces[dataset][workspace]):
+            volume.add(held)
     return Status(
         archive=archive.id,
         location=archive.store.location,
@@ -96,6 +72,7 @@ def status(archive: Archive, sources: Sequence[SpoolSource] = ()) -> Status:
         workspaces={name: dict(volumes) for name, volumes in workspaces.items()},
         counts=head.totals.to_json(),
         spools=[_spool(source) for source in sources],
+        holds=sorted(head.holds.values(), key=lambda hold: hold.name),
     )
 
 
@@ -107,13 +84,22 @@ def _spool(source: SpoolSource) -> dict[str, Any]:
 
 
 def _last_append(archive: Archive) -> dict[str, Any] | None:
-    for sequence in range(archive.ledger.snapshot.sequence, -1, -1):
-        commit = archive.ledger.read(sequence)
-        if commit.content.operation == "append":
-            return {
-                "commit": sequence,
-                "committed_at": clock.to_text(commit.committed_us),
-                "source": commit.content.source.get("name"),
-                **commit.content.counts.to_json(),
-            }
-    return None
+    commit = archive.ledger.newest("append")
+    if commit is None:
+        return None
+    return {
+        "commit": commit.sequence,
+        "committed_at": clock.to_text(commit.committed_us),
+        "source": commit.content.source.get("name"),
+        **commit.content.counts.to_json(),
+    }
+
+
+def _told(volume: Volume) -> dict[str, Any]:
+    return {
+        "files": volume.files,
+        "rows": volume.rows,
+        "bytes": volume.bytes,
+        "first": None if volume.min_us is None else clock.to_text(volume.min_us),
+        "last": None if volume.max_us is None else clock.to_text(volume.max_us),
+    }

@@ -40,6 +40,7 @@ READING = {
     "quarantine requeue": ["--all", "--dry-run"],
     "verify": [],
     "collect": ["--dry-run"],
+    "publish delta": [],
 }
 
 

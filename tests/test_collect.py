@@ -8,14 +8,18 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from archiver import layout
-from archiver.archive import Archive, open_archive
+from archiver import clock, layout
+from archiver.archive import Archive, AsOf, open_archive
+from archiver.cli.collect import collect_command
 from archiver.collect import collect
 from archiver.errors import ConfigError
 from archiver.ledger import commit as protocol
-from archiver.ledger.entry import Content
+from archiver.ledger.entry import Content, Hold, Operation
+from archiver.ledger.files import Files
 from archiver.store.base import Store
+from archiver.verify import verify
 from tests.support import archive_bodies, event, ids_of, new_archive
 
 NOW = timedelta(0)
@@ -132,3 +136,170 @@ def test_lists_and_quarantine_of_dead_attempts_go_too(archive: Archive) -> None:
     for key in keys:
         archive.store.put(key, b"x")
     assert set(collect(archive, grace=NOW, force=True).deleted) == keys
+
+
+# --- files that compaction or expiry removed -------------------------------------------------------
+
+
+def _commit(archive: Archive, operation: Operation, **parts: object) -> int:
+    content = Content(operation, os.urandom(16).hex(), layout.new_attempt(), **parts)  # type: ignore[arg-type]
+    done = protocol.commit(archive.ledger, content, seen=archive.ledger.snapshot.sequence)
+    assert isinstance(done, protocol.Committed)
+    return done.commit.sequence
+
+
+def _expire(archive: Archive, event_id: str) -> tuple[str, int]:
+    """Archive an event in a file of its own and let it expire; return the file and the removing commit."""
+    before = set(archive.ledger.snapshot.files)
+    archive_bodies(archive, event(event_id))
+    (key,) = set(archive.ledger.snapshot.files) - before
+    return key, _commit(archive, "expire", removed=(key,))
+
+
+def _is_there(archive: Archive, key: str) -> bool:
+    return key in {info.key for info in archive.store.list("events/")}
+
+
+def _die_before_deleting(archive: Archive) -> None:
+    """Collect, and end between the commit and the deletion of data files."""
+    delete = archive.store.delete
+
+    def die(keys):  # type: ignore[no-untyped-def]
+        if any(key.startswith("events/") for key in keys):
+            raise KeyboardInterrupt
+        return delete(keys)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(archive.store, "delete", die)
+        with pytest.raises(KeyboardInterrupt):
+            collect(archive, keep_snapshots=NOW, force=True)
+
+
+def test_an_expired_file_stays_as_long_as_its_snapshot_is_kept(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, gone = _expire(archive, "b")
+    assert collect(archive, grace=NOW, force=True).deleted == []
+    later = clock.now_us() + 8 * 86_400_000_000
+    monkeypatch.setattr(clock, "now_us", lambda: later)
+    report = collect(archive, grace=NOW, force=True)
+    assert (report.deleted, report.superseded, report.oldest_readable) == ([key], 1, gone)
+    assert not _is_there(archive, key)
+    with pytest.raises(ConfigError, match=f"commit {gone - 1} is no longer readable"):
+        open_archive(archive.store, as_of=AsOf(gone - 1))
+    assert open_archive(archive.store, as_of=AsOf(gone)).ledger.snapshot.sequence == gone
+    assert verify(archive.store).damages == []
+
+
+def test_the_oldest_readable_commit_is_raised_only_where_something_goes(archive: Archive) -> None:
+    _expire(archive, "b")
+    collect(archive, keep_snapshots=NOW, force=True)
+    head = archive.ledger.refresh().sequence
+    for _ in range(2):
+        assert collect(archive, keep_snapshots=NOW, force=True).deleted == []
+    assert archive.ledger.refresh().sequence == head
+    archive_bodies(archive, event("c"))
+    collect(archive, keep_snapshots=NOW, force=True)
+    assert archive.ledger.refresh().sequence == head + 1
+
+
+def test_one_commit_declares_dead_and_raises_the_oldest_readable(archive: Archive) -> None:
+    key, gone = _expire(archive, "b")
+    attempt, left = _leave_behind(archive.store)
+    report = collect(archive, grace=NOW, keep_snapshots=NOW, force=True)
+    assert sorted(report.deleted) == sorted([key, left])
+    commit = archive.ledger.read(archive.ledger.refresh().sequence)
+    assert (commit.sequence, commit.content.operation) == (gone + 1, "fence")
+    assert (commit.content.fenced, commit.oldest_readable) == ((attempt,), gone)
+
+
+def test_who_raises_it_deletes_nothing_that_a_later_commit_removed(archive: Archive) -> None:
+    first, _ = _expire(archive, "b")
+    second: list[str] = []
+    original = protocol.commit
+
+    def commit(ledger, content, **rest):  # type: ignore[no-untyped-def]
+        if content.operation == "fence" and not second:
+            second.append("at work")
+            second.append(_expire(open_archive(archive.store), "c")[0])
+        return original(ledger, content, **rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(protocol, "commit", commit)
+        report = collect(archive, keep_snapshots=NOW, force=True)
+    assert report.deleted == [first]
+    assert _is_there(archive, second[1])
+
+
+def test_what_a_crash_left_between_commit_and_deletion_goes_the_next_time(archive: Archive) -> None:
+    key, gone = _expire(archive, "b")
+    _die_before_deleting(archive)
+    assert _is_there(archive, key)
+    assert archive.ledger.refresh().oldest_readable == gone
+    assert collect(archive).deleted == [key]
+
+
+def test_a_dry_run_says_from_where_on_as_of_would_work(archive: Archive, tmp_path: Path) -> None:
+    key, gone = _expire(archive, "b")
+    report = collect(archive, keep_snapshots=NOW, force=True, dry_run=True)
+    assert (report.deleted, report.oldest_readable) == ([key], gone)
+    assert (archive.ledger.refresh().sequence, archive.ledger.snapshot.oldest_readable) == (gone, 0)
+    options = ["--archive", str(tmp_path / "a"), "--keep-snapshots", "0s", "--force", "--dry-run"]
+    told = CliRunner().invoke(collect_command, options).output
+    assert key in told
+    assert f"--as-of would work from commit {gone} on" in told
+
+
+def test_snapshots_kept_for_less_than_an_hour_need_force(archive: Archive) -> None:
+    with pytest.raises(ConfigError, match="snapshots kept"):
+        collect(archive, keep_snapshots=timedelta(minutes=59))
+
+
+def test_an_expired_file_that_a_hold_covers_stays_and_can_be_asked_for(archive: Archive) -> None:
+    early, _ = _expire(archive, "b")
+    key, gone = _expire(archive, "c")
+    later, _ = _expire(archive, "d")
+    about = archive.ledger.at(gone - 1).files[key]
+    assert about.min_us == about.max_us
+    hold = Hold("case-7", workspace="ws_1")
+    _commit(archive, "hold", hold=hold)
+    report = collect(archive, keep_snapshots=NOW, force=True)
+    assert (report.deleted, report.held) == ([], sorted([early, key, later]))
+    _commit(archive, "hold", hold=Hold("case-7", released=True))
+    assert sorted(collect(archive, keep_snapshots=NOW, force=True).deleted) == sorted([early, key, later])
+
+
+def test_only_what_went_before_a_held_file_expired_goes(archive: Archive) -> None:
+    before, _ = _expire(archive, "b")
+    archive_bodies(archive, event("c", workspace="ws_2"))
+    (key,) = (file.key for file in archive.ledger.snapshot.files.select(workspaces=("ws_2",)))
+    gone = _commit(archive, "expire", removed=(key,))
+    after, _ = _expire(archive, "d")
+    _commit(archive, "hold", hold=Hold("case-7", workspace="ws_2"))
+    report = collect(archive, keep_snapshots=NOW, force=True)
+    assert (report.deleted, report.held, report.oldest_readable) == ([before], [key], gone - 1)
+    assert _is_there(archive, after)
+    assert key in open_archive(archive.store, as_of=AsOf(gone - 1)).ledger.snapshot.files
+    assert verify(archive.store).damages == []
+
+
+def test_a_hold_that_comes_after_the_commit_still_saves_its_files(archive: Archive) -> None:
+    key, _ = _expire(archive, "b")
+    _die_before_deleting(archive)
+    _commit(archive, "hold", hold=Hold("case-7"))
+    report = collect(archive, keep_snapshots=NOW, force=True)
+    assert (report.deleted, report.held) == ([], [key])
+    assert _is_there(archive, key)
+
+
+def test_a_file_that_the_folded_ledger_forgot_is_explained_by_its_commit(archive: Archive) -> None:
+    key, _ = _expire(archive, "b")
+    _die_before_deleting(archive)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Files, "superseded", lambda self: {})
+        _commit(archive, "hold", hold=Hold("case-7"))
+        report = collect(archive, keep_snapshots=NOW, force=True)
+        assert (report.held, report.deleted, report.unexplained) == ([key], [], [])
+        _commit(archive, "hold", hold=Hold("case-7", released=True))
+        report = collect(archive, keep_snapshots=NOW, force=True)
+        assert (report.deleted, report.unexplained) == ([key], [])

@@ -25,7 +25,11 @@ from tests.support import new_archive
 
 
 def _content(batch: str = "b", **parts: object) -> Content:
-    return Content(operation="append", batch=batch, attempt=layout.new_attempt(), **parts)  # type: ignore[arg-type]
+    return Content("append", _batch(batch), layout.new_attempt(), **parts)  # type: ignore[arg-type]
+
+
+def _batch(letter: str) -> str:
+    return letter.encode().hex().zfill(32)
 
 
 def _file(number: int) -> DataFile:
@@ -77,7 +81,7 @@ def test_a_batch_that_another_process_committed_meanwhile_is_found(archive: Arch
 
 def test_a_fenced_attempt_stops(archive: Archive) -> None:
     ours = _content("b")
-    _commit(archive.ledger, Content("fence", "f", layout.new_attempt(), fenced=(ours.attempt,)))
+    _commit(archive.ledger, Content("fence", "f" * 32, layout.new_attempt(), fenced=(ours.attempt,)))
     assert isinstance(_commit(archive.ledger, ours), Fenced)
 
 
@@ -142,7 +146,7 @@ def test_a_lost_reply_is_asked_of_the_slot(tmp_path: Path, fault: str) -> None:
     plan.on("put_once", fault)  # type: ignore[arg-type]
     assert isinstance(_commit(ledger, _content("b")), Committed)
     plan.release()
-    assert Ledger.open(inner).snapshot.batches.keys() >= {"b"}
+    assert Ledger.open(inner).snapshot.batches.keys() >= {_batch("b")}
     assert Ledger.open(inner).snapshot.sequence == 1
 
 
@@ -155,7 +159,7 @@ def test_a_put_that_lands_later_never_takes_a_second_slot(tmp_path: Path) -> Non
         _commit(Ledger.open(FaultyStore(inner, plan)), _content("b"))
     _commit(Ledger.open(inner), _content("other"))  # takes the slot first
     plan.release()
-    assert "b" not in Ledger.open(inner).snapshot.batches
+    assert _batch("b") not in Ledger.open(inner).snapshot.batches
     plan_again = Ledger.open(inner)
     assert isinstance(_commit(plan_again, _content("b")), Committed)
 
@@ -215,7 +219,7 @@ def test_a_changed_commit_breaks_the_chain(archive: Archive) -> None:
     for batch in "bcd":
         _commit(archive.ledger, _content(batch))
     key = layout.commit(2)
-    changed = archive.store.get(key).replace(b'"batch":"c"', b'"batch":"x"')
+    changed = archive.store.get(key).replace(_batch("c").encode(), _batch("x").encode())
     archive.store.put(key, changed, mode="overwrite")
     with pytest.raises(IntegrityError) as raised:
         Ledger.open(archive.store)

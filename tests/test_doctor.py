@@ -25,7 +25,7 @@ from archiver.doctor.spool import check_spool, file_system_of
 from archiver.doctor.storage import check_clock, check_ledger_clock
 from archiver.errors import PermissionDeniedError, StoreError
 from archiver.sources.spool import REMEMBERED, SpoolSource
-from archiver.store.base import ObjectInfo, PutMode
+from archiver.store.base import Deleted, ObjectInfo, PutMode
 from archiver.store.local import LocalStore
 from archiver.store.s3_doctor import provider_of
 from tests.conftest import S3Place, S3Server
@@ -126,9 +126,9 @@ class Refusing(LocalStore):
         self._refuse("list")
         return super().list(prefix, start_after=start_after)
 
-    def delete(self, keys: Any) -> None:
+    def delete(self, keys: Any) -> Deleted:
         self._refuse("delete")
-        super().delete(keys)
+        return super().delete(keys)
 
 
 @pytest.mark.parametrize(

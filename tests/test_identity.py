@@ -130,10 +130,10 @@ def test_a_second_process_finds_what_the_first_one_wrote(tmp_path: Path) -> None
 
 
 def test_ids_beyond_the_budget_are_read_again_and_still_found(tmp_path: Path) -> None:
-    from archiver.known import KnownIds  # noqa: PLC0415
+    from archiver.index.known import KnownIds  # noqa: PLC0415
 
     archive = new_archive(tmp_path / "a")
-    archive.identities._known = KnownIds(archive.store, budget_ids=15)
+    archive.identities._known = KnownIds(archive.ledger, budget_ids=15)
     for start in range(0, 100, 10):
         bodies = [event(f"e{number}", workspace=f"w{number % 3}") for number in range(start, start + 10)]
         assert _counts(archive, *bodies) == {"archived": 10}
@@ -144,9 +144,8 @@ def test_ids_beyond_the_budget_are_read_again_and_still_found(tmp_path: Path) ->
 def test_ids_whose_hashes_collide_stay_two_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import numpy as np  # noqa: PLC0415
 
-    same = lambda ids: np.zeros(len(ids), dtype=np.uint64)  # noqa: E731
-    monkeypatch.setattr("archiver.known.hash_ids", same)
-    monkeypatch.setattr("archiver.identity.hash_ids", same)
+    same = lambda ids, _: np.zeros(len(ids), dtype=np.uint64)  # noqa: E731
+    monkeypatch.setattr("archiver.index.hashing.hash_ids", same)
     archive = new_archive(tmp_path / "a")
     assert _counts(archive, event("a"), event("b")) == {"archived": 2}
     assert _counts(archive, event("b"), event("c")) == {"duplicates": 1, "archived": 1}

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from archiver.archive import Archive
+from archiver.archive import Archive, open_archive
 from archiver.errors import ArchiverError, QueryError
 from archiver.query.session import open_session
 from archiver.query.statement import LONGEST_STATEMENT, checked
@@ -258,9 +258,9 @@ def test_what_does_not_end_is_ended(place: Place, statement: str) -> None:
 
 def test_a_stream_that_fails_is_our_own_error(place: Place) -> None:
     """Text of the archive's own faults comes through, and not as DuckDB's wrapping of it."""
-    archive = place.archive
+    archive = open_archive(place.archive.store)
+    archive.ledger.snapshot.quarantine.append((1, _NoObject()))  # type: ignore[arg-type]
     session = open_session(archive)
-    object.__setattr__(session._pinned, "quarantined", ((1, _NoObject()),))
     with pytest.raises(ArchiverError, match=r"_quarantine/gone"):
         session.sql("SELECT * FROM quarantine").arrow()
 

@@ -24,7 +24,7 @@ from archiver.archive import Archive, init_archive, open_archive
 from archiver.attempt import Attempt
 from archiver.block import Block
 from archiver.cli.verify import verify_command
-from archiver.datafile import Encoding
+from archiver.datafile import Encoding, bodies_digest
 from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError, StoreError
 from archiver.generate import Delivery, deliveries
 from archiver.judging import Judges
@@ -148,9 +148,10 @@ class Chained:
         return str(self.tree(sequence)["lists"][0]["key"])
 
     def replace_file(self, file: DataFile, table: pa.Table, **recorded: Any) -> None:
-        """Put other rows into a data file; digest and size are recorded anew in the ledger."""
+        """Put other rows into a data file; digests and size are recorded anew in the ledger."""
         content = Encoding().encode(table, file.partition.dataset)
         (self.root / file.key).write_bytes(content)
+        recorded.setdefault("bodies", bodies_digest(table["body"], "parquet"))
         new = replace(file, digest=digest_of(content), bytes=len(content), **recorded)
 
         def swap(tree: Tree) -> None:

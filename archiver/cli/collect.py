@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -100,9 +101,7 @@ def collect_command(
     for source in spool_sources(replace(context.settings, spools=spools or context.settings.spools)):
         hold_against(archive, source)
     expect_commits(archive, [parse_expected(one) for text in expect for one in text.split()])
-    report = collect(
-        archive, grace=grace, keep_snapshots=keep_snapshots, force=force, dry_run=dry_run
-    )
+    report = collect(archive, grace=grace, keep_snapshots=keep_snapshots, force=force, dry_run=dry_run)
     done = "would be deleted" if dry_run else "deleted"
     lines = list(report.deleted) if dry_run else []
     lines.append(f"{plural(len(report.deleted), 'object')}, {bytes_text(report.deleted_bytes)} {done}")
@@ -113,6 +112,16 @@ def collect_command(
         lines.append(f"{plural(report.superseded, 'file')} of them compacted or expired before; {kept}")
     if report.held:
         lines.append(f"{plural(len(report.held), 'expired file')} left alone: a legal hold covers them")
+    if report.hidden:
+        lines.append(
+            f"{plural(len(report.hidden), 'object')} hidden, not deleted: the bucket keeps old versions "
+            "(needs s3:ListBucketVersions and s3:DeleteObjectVersion)"
+        )
+    if report.kept:
+        why = Counter(report.kept.values())
+        lines += [
+            f"{plural(count, 'object')} kept by the store: {reason}" for reason, count in sorted(why.items())
+        ]
     if report.young:
         lines.append(f"{plural(report.young, 'object')} of attempts younger than the grace left alone")
     if report.unexplained:

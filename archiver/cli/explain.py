@@ -35,6 +35,7 @@ def explain_command(context: Context, event_id: str, workspace: str | None) -> N
             "received": f"{place.received_at or 'at a time not kept'} by {place.source}",
             "input": f"{place.input}, element {place.ordinal} of its batch" if place.input else None,
             "commit": f"{place.commit} of {place.committed_at}, batch {place.batch}",
+            "compacted": f"by commit {place.compacted_by}" if place.compacted_by is not None else None,
             "object": place.object + (f", row {place.row}" if place.row is not None else ""),
             "body": place.body,
         }

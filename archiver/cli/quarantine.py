@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.block import REASONS
-from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option, printable
+from archiver.cli.common import (
+    EXIT_CODES,
+    Context,
+    archive_options,
+    as_of_option,
+    printable,
+    write_options,
+)
 from archiver.cli.text import plural
 from archiver.errors import ArchiverError, ConfigError
 
@@ -139,6 +146,7 @@ def show_command(context: Context, name: str, body: bool) -> None:
 
 @quarantine_group.command("requeue", epilog=EXIT_CODES)
 @archive_options
+@write_options
 @_choices
 @click.argument("names", nargs=-1, metavar="[NAME]...")
 @click.option(
@@ -180,6 +188,7 @@ def requeue_command(
         f"duplicates {counts.duplicates:,}",
     ]
     lines += [f"{count:,} stay: {reason}" for reason, count in sorted(report.stayed.items())]
+    lines += [f"PROBLEM {printable(one)}" for one in report.problems]
     context.out("\n".join(lines), report.to_json())
 
 

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, archive_options, checked, json_text, write_options
+from archiver.cli.common import (
+    EXIT_CODES,
+    Context,
+    archive_options,
+    checked,
+    json_text,
+    use_a_frugal_memory_pool,
+    write_options,
+)
 from archiver.cli.text import run_text
 from archiver.errors import ArchiverError, ConfigError
 
@@ -57,6 +65,13 @@ if TYPE_CHECKING:
     show_envvar=True,
     help="Also write the run's report, as JSON, to this file (whole or not at all).",
 )
+@click.option(
+    "--compact",
+    is_flag=True,
+    envvar="ARCHIVER_COMPACT",
+    show_envvar=True,
+    help="Then make few large files of many small ones, as `archiver compact` does by default.",
+)
 @click.pass_context
 def run_command(
     click_context: click.Context,
@@ -67,6 +82,7 @@ def run_command(
     done: Literal["delete", "keep"] | None,
     workers: int | None,
     report: Path | None,
+    compact: bool,
     **_: Any,
 ) -> None:
     """Archive what the spool holds, once, and let the spool forget it.
@@ -82,7 +98,7 @@ def run_command(
     from archiver.pipeline import RunReport
     from archiver.runs import run_spools
 
-    _use_a_frugal_memory_pool()
+    use_a_frugal_memory_pool()
     settings = context.settings
     settings = replace(
         settings,
@@ -97,7 +113,13 @@ def run_command(
         raise ConfigError(f"{report}: its folder is not there", hint="create it; nothing was archived yet")
     result = RunReport()
     try:
-        run_spools(context.open_store(), checked(settings), progress=context.progress, report=result)
+        run_spools(
+            context.open_store(),
+            checked(settings),
+            progress=context.progress,
+            report=result,
+            compacts=compact,
+        )
     except ArchiverError as error:
         # What was committed before the error is told all the same, where somebody reads it.
         result.problems.append(error.message)
@@ -123,13 +145,3 @@ def _write_report(path: Path | None, report: RunReport) -> None:
             f"{path}: the report cannot be written: {error.strerror}",
             hint="the run itself is done, and what it archived is acknowledged",
         ) from error
-
-
-def _use_a_frugal_memory_pool() -> None:
-    """Let Arrow allocate by jemalloc: a large run then peaks a quarter lower than by its default."""
-    import pyarrow as pa
-
-    try:
-        pa.set_memory_pool(pa.jemalloc_memory_pool())
-    except NotImplementedError:
-        return  # a build without it

@@ -68,6 +68,29 @@ _FORMATS = ["table", "csv", "json", "jsonl", "markdown", "parquet"]
     metavar="SIZE",
     help="What the statement may take.",
 )
+@click.option(
+    "--workspace",
+    "workspaces",
+    multiple=True,
+    envvar="ARCHIVER_WORKSPACE",
+    show_envvar=True,
+    metavar="ID",
+    help="Leave out files of other workspaces; several times.",
+)
+@click.option(
+    "--since",
+    envvar="ARCHIVER_SINCE",
+    show_envvar=True,
+    metavar="TIME",
+    help="Leave out files whose events are all before this.",
+)
+@click.option(
+    "--until",
+    envvar="ARCHIVER_UNTIL",
+    show_envvar=True,
+    metavar="TIME",
+    help="Leave out files whose events are all at or after this.",
+)
 def sql_command(
     context: Context,
     statement: str | None,
@@ -77,6 +100,9 @@ def sql_command(
     raw: bool,
     timeout: float | None,
     limit_memory: str,
+    workspaces: tuple[str, ...],
+    since: str | None,
+    until: str | None,
 ) -> None:
     """Ask one question in SQL (DuckDB's) about the archive as it is now.
 
@@ -89,7 +115,13 @@ def sql_command(
     A statement can read these views and nothing else. `-` instead of a statement reads it
     from stdin. Data files are read as they lie there: that nobody altered them is what
     `archiver verify` (and export, file by file) proves.
+
+    In an archive of very many files, name workspace_id and event_time in the WHERE, compared
+    with constants; or leave files out with --workspace, --since and --until. They leave out
+    whole files: a file that can hold such events is read with all its rows.
     """
+    from archiver import clock
+    from archiver.cli.times import parse_when
     from archiver.query.output import write_answer
     from archiver.query.session import limited_memory, open_session
 
@@ -97,7 +129,14 @@ def sql_command(
     chosen = _format(form, output, as_json=context.json)
     archive = context.open_archive()
     with limited_memory(limit_memory):
-        session = open_session(archive, memory_limit=limit_memory, timeout_seconds=timeout)
+        session = open_session(
+            archive,
+            memory_limit=limit_memory,
+            timeout_seconds=timeout,
+            workspaces=workspaces or None,
+            since_us=None if since is None else parse_when(since, clock.now_us()),
+            until_us=None if until is None else parse_when(until, clock.now_us()),
+        )
         answer = session.sql(text)
         document = {"message_type": "answer", "sequence": session.sequence} if context.json else None
         on_terminal = output is None and sys.stdout.isatty()

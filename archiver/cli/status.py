@@ -50,6 +50,7 @@ def status_command(context: Context, spools: tuple[str, ...]) -> None:
 
 def _text(found: Status) -> str:
     from archiver import clock
+    from archiver.holds import cover_text
 
     told = found.to_json()
     lines = [
@@ -67,8 +68,8 @@ def _text(found: Status) -> str:
     lines.append("")
     for name, volume in found.datasets.items():
         span = ""
-        if volume.first_us is not None and volume.last_us is not None:
-            span = f"  {clock.to_text(volume.first_us)[:16]} to {clock.to_text(volume.last_us)[:16]}"
+        if volume.min_us is not None and volume.max_us is not None:
+            span = f"  {clock.to_text(volume.min_us)[:16]} to {clock.to_text(volume.max_us)[:16]}"
         lines.append(
             f"{name:<12}{volume.rows:>14,} rows  {plural(volume.files, 'file'):>12}  "
             f"{bytes_text(volume.bytes):>10}{span}"
@@ -90,4 +91,7 @@ def _text(found: Status) -> str:
         waiting = f"{plural(spool['files'], 'file')}, {bytes_text(spool['bytes'])}"
         oldest = f", oldest since {spool['oldest_at']}" if spool.get("oldest_at") else ""
         lines.append(f"spool       {printable(spool['folder'])}: {waiting} waiting{oldest}")
+    lines += [
+        printable(f"hold        {hold.name}: {cover_text(hold)}; {hold.reason}") for hold in found.holds
+    ]
     return "\n".join(lines)

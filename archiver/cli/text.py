@@ -46,7 +46,10 @@ def run_text(report: RunReport) -> str:
         lines.append(
             f"{plural(report.put_back, 'batch', 'batches')} changed while read, left for the next run"
         )
-    lines += [f"could not be read: {problem}" for problem in report.problems]
+    if report.compaction is not None:
+        done = report.compaction
+        lines.append(f"compacted {plural(done['files_before'], 'file')} into {done['files_after']:,}")
+    lines += [f"problem: {problem}" for problem in report.problems]
     if report.waiting:
         lines.append(
             f"{plural(report.waiting, 'file')} still waiting: not yet quiet for long enough (--settle), "

@@ -12,7 +12,13 @@ from archiver import clock, layout
 from archiver.archive import Archive, open_archive
 from archiver.doctor.machine import check_versions
 from archiver.doctor.spool import check_spool
-from archiver.doctor.storage import check_clock, check_ledger_clock, check_permissions, check_race
+from archiver.doctor.storage import (
+    check_clock,
+    check_ledger_clock,
+    check_locks,
+    check_permissions,
+    check_race,
+)
 from archiver.errors import ArchiveNotFoundError, ArchiverError
 from archiver.store.base import Store
 from archiver.store.health import Check
@@ -69,6 +75,7 @@ def examine(
             report.checks.append(found)
             if archive is not None:
                 report.checks.append(check_ledger_clock(archive.ledger.snapshot.committed_us, now_us()))
+                report.checks.append(check_locks(archive))
         else:
             report.checks.append(Check("archive", "skipped", "the store does not work yet"))
     if not spools:

@@ -8,7 +8,9 @@ from datetime import datetime
 from typing import Final
 
 from archiver import clock, layout
+from archiver.archive import Archive
 from archiver.errors import ArchiverError, ObjectNotFoundError, StoreError
+from archiver.lock import unlocked
 from archiver.store.base import ObjectInfo, Store
 from archiver.store.health import Check
 from archiver.store.probe import race_creates
@@ -16,6 +18,7 @@ from archiver.store.probe import race_creates
 _SECOND_US: Final = 1_000_000
 TOLERATED_US: Final = 60 * _SECOND_US
 MOST_US: Final = 15 * 60 * _SECOND_US
+_COMMITS_LOOKED_AT: Final = 10
 
 
 def check_permissions(store: Store) -> tuple[list[Check], datetime | None]:
@@ -113,3 +116,19 @@ def check_ledger_clock(committed_us: int, now_us: int) -> Check:
         )
         return Check("ledger clock", "warning", found, fix)
     return Check("ledger clock", "ok", f"the newest commit is of {clock.to_text(committed_us)}")
+
+
+def check_locks(archive: Archive) -> Check:
+    """Look whether what the newest commits name is locked, where it should be."""
+    name, keep = "locks", archive.store.lock_keep
+    if keep is None:
+        return Check(name, "skipped", "no Object Lock is configured (object_lock)")
+    try:
+        missing = unlocked(archive, commits=_COMMITS_LOOKED_AT)
+    except StoreError as error:
+        return Check(name, "warning", error.message, error.hint)
+    if missing:
+        found = f"{missing[0]} and {len(missing) - 1} more objects that count are not locked"
+        fix = "run `archiver retain`, which locks them; it needs s3:PutObjectRetention"
+        return Check(name, "warning", found, fix)
+    return Check(name, "ok", f"what the newest commits name is locked, for {keep} from each commit's day")

@@ -7,20 +7,21 @@ from its content. Counts and sizes stay below 2^53; times are text.
 from __future__ import annotations
 
 import hashlib
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Final, Literal, get_args
 
 import rfc8785
 
 from archiver import __version__, clock, layout
 from archiver.errors import IntegrityError
+from archiver.ledger import shape
 
 FORMAT: Final = 1
 LONGEST_INLINE_LIST: Final = 1_000
 
 Operation = Literal["init", "append", "requeue", "fence", "compact", "expire", "hold"]
 OPERATIONS: Final[tuple[str, ...]] = get_args(Operation)
+_NO_BODIES: Final = f"sha256:{hashlib.sha256(2 * hashlib.sha256().digest()).hexdigest()}"
 
 
 def digest_of(content: bytes) -> str:
@@ -48,7 +49,7 @@ class DataFile:
     rows: int
     min_us: int
     max_us: int
-    bodies: str = ""
+    bodies: str = _NO_BODIES
 
     @property
     def partition(self) -> layout.Partition:
@@ -72,13 +73,13 @@ class DataFile:
     @staticmethod
     def from_json(tree: dict[str, Any]) -> DataFile:
         return DataFile(
-            key=tree["key"],
-            digest=tree["digest"],
-            bytes=tree["bytes"],
-            rows=tree["rows"],
+            key=shape.data_key(tree),
+            digest=shape.digest(tree, "digest"),
+            bytes=shape.count(tree, "bytes"),
+            rows=shape.count(tree, "rows"),
             min_us=clock.from_text(tree["min"]),
             max_us=clock.from_text(tree["max"]),
-            bodies=tree["bodies"],
+            bodies=shape.digest(tree, "bodies"),
         )
 
 
@@ -96,7 +97,12 @@ class ListedObject:
 
     @staticmethod
     def from_json(tree: dict[str, Any]) -> ListedObject:
-        return ListedObject(tree["key"], tree["digest"], tree["bytes"], tree["entries"])
+        return ListedObject(
+            key=shape.text(tree, "key"),
+            digest=shape.digest(tree, "digest"),
+            bytes=shape.count(tree, "bytes"),
+            entries=shape.count(tree, "entries"),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,12 +146,12 @@ class Hold:
     @staticmethod
     def from_json(tree: dict[str, Any]) -> Hold:
         return Hold(
-            name=tree["name"],
-            workspace=tree["workspace"],
+            name=shape.text(tree, "name"),
+            workspace=None if tree["workspace"] is None else shape.text(tree, "workspace"),
             since_us=None if tree["since"] is None else clock.from_text(tree["since"]),
             until_us=None if tree["until"] is None else clock.from_text(tree["until"]),
-            reason=tree["reason"],
-            released=tree["released"],
+            reason=shape.text(tree, "reason"),
+            released=shape.flag(tree, "released"),
         )
 
 
@@ -179,6 +185,9 @@ class Counts:
             "duplicates": self.duplicates,
             "quarantined": self.quarantined,
         }
+
+
+COUNTED: Final = tuple(one.name for one in fields(Counts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,48 +283,64 @@ def decode(content: bytes, key: str) -> Commit:
         IntegrityError: It is no commit of a format that we know.
     """
     try:
-        tree = json.loads(content)
-        if tree["format"] != FORMAT:
+        tree = shape.parse(content)
+        # Before anything else: of another format, no other member means what it means here.
+        if type(tree["format"]) is not int or tree["format"] != FORMAT:
             raise IntegrityError(
                 f"{key}: expected format {FORMAT}, found {tree['format']!r:.20}",
                 hint="a newer version of archiver wrote it; use that version or a later one",
             )
         if tree["operation"] not in OPERATIONS:
-            raise IntegrityError(f"{key}: unknown operation {tree['operation']!r:.40}")
-        counts = tree["counts"]
-        return Commit(
-            sequence=tree["sequence"],
-            previous=tree["previous"],
-            committed_us=clock.from_text(tree["committed_at"]),
-            oldest_readable=tree["oldest_readable"],
-            content=Content(
-                operation=tree["operation"],
-                batch=tree["batch"],
-                attempt=tree["attempt"],
-                source=tree["source"],
-                inputs=tuple(tree["inputs"]),
-                added=tuple(DataFile.from_json(file) for file in tree["added"]),
-                lists=tuple(ListedObject.from_json(file) for file in tree["lists"]),
-                removed=tuple(tree["removed"]),
-                quarantined=tuple(ListedObject.from_json(file) for file in tree["quarantined"]),
-                moved=tuple((entry["commit"], entry["ordinal"]) for entry in tree["moved"]),
-                fenced=tuple(tree["fenced"]),
-                counts=Counts(
-                    counts["read"],
-                    counts["archived"],
-                    counts["supplements"],
-                    counts["duplicates"],
-                    counts["quarantined"],
-                ),
-                archive=tree.get("archive"),
-                hold=Hold.from_json(tree["hold"]) if "hold" in tree else None,
-            ),
-            digest=digest_of(content),
-        )
+            raise IntegrityError(
+                f"{key}: unknown operation {tree['operation']!r:.40}",
+                hint="a newer version of archiver wrote it; use that version or a later one",
+            )
+        return _commit(tree, digest_of(content))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        found = str(error) if isinstance(error, shape.ShapeError) else f"something else ({_why(error)})"
         raise IntegrityError(
-            f"{key}: expected a commit, found something else ({type(error).__name__})"
+            f"{key}: expected a commit, found {found}",
+            hint="run `archiver verify`; if a newer version of archiver wrote it, use that one",
         ) from error
+
+
+def _why(error: Exception) -> str:
+    return f"no member {error}" if isinstance(error, KeyError) else type(error).__name__
+
+
+def _commit(tree: dict[str, Any], digest: str) -> Commit:
+    sequence, counts = shape.count(tree, "sequence"), shape.record(tree, "counts")
+    if tree["lists"] and tree["added"]:
+        raise shape.ShapeError("both lists of files and files")
+    previous = "" if sequence == 0 and tree["previous"] == "" else shape.digest(tree, "previous")
+    return Commit(
+        sequence=sequence,
+        previous=previous,
+        committed_us=clock.from_text(tree["committed_at"]),
+        oldest_readable=shape.count(tree, "oldest_readable"),
+        content=Content(
+            operation=tree["operation"],
+            batch=shape.batch(tree, "batch"),
+            attempt=shape.attempt(tree, "attempt"),
+            source=shape.source(tree),
+            inputs=shape.inputs(tree),
+            added=tuple(DataFile.from_json(file) for file in shape.array(tree, "added", dict)),
+            lists=tuple(ListedObject.from_json(file) for file in shape.array(tree, "lists", dict)),
+            removed=tuple(shape.array(tree, "removed", str)),
+            quarantined=tuple(
+                ListedObject.from_json(file) for file in shape.array(tree, "quarantined", dict)
+            ),
+            moved=tuple(
+                (shape.count(one, "commit"), shape.count(one, "ordinal"))
+                for one in shape.array(tree, "moved", dict)
+            ),
+            fenced=shape.attempts(tree, "fenced"),
+            counts=Counts(*(shape.count(counts, name) for name in COUNTED)),
+            archive=shape.record(tree, "archive") if "archive" in tree else None,
+            hold=Hold.from_json(shape.record(tree, "hold")) if "hold" in tree else None,
+        ),
+        digest=digest,
+    )
 
 
 def encode_list(files: tuple[DataFile, ...]) -> bytes:
@@ -333,8 +358,9 @@ def decode_list(content: bytes, listed: ListedObject) -> tuple[DataFile, ...]:
     if found != listed.digest:
         raise IntegrityError(f"{listed.key}: expected {listed.digest}, found {found}")
     try:
-        files = tuple(DataFile.from_json(entry) for entry in json.loads(content)["added"])
-    except (ValueError, KeyError, TypeError) as error:
+        said = shape.parse(content)
+        files = tuple(DataFile.from_json(entry) for entry in shape.array(said, "added", dict))
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise IntegrityError(f"{listed.key}: expected a file list, found something else") from error
     if len(files) != listed.entries:
         raise IntegrityError(f"{listed.key}: expected {listed.entries} files, found {len(files)}")

@@ -2,16 +2,67 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
 
 from archiver import layout
 from archiver.errors import IntegrityError
+from archiver.ledger.base import Base
 from archiver.ledger.entry import Commit, Counts, Hold, ListedObject
 from archiver.ledger.files import Files
 
+_C = TypeVar("_C", set[str], set[tuple[int, int]], list[tuple[int, ListedObject]])
 
-@dataclass(slots=True)
+
+class Names(Mapping[str, int]):
+    """Batches or attempts, each with its commit. Those of a checkpoint are read when one is asked for."""
+
+    def __init__(self, stored: Callable[[], Mapping[str, int]] | None = None) -> None:
+        self._stored = stored or dict
+        self._since: dict[str, int] = {}
+
+    def __getitem__(self, name: str) -> int:
+        found = self._since.get(name)
+        return self._stored()[name] if found is None else found
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._stored()
+        yield from self._since
+
+    def __len__(self) -> int:
+        return len(self._stored()) + len(self._since)
+
+    def note(self, name: str, sequence: int) -> None:
+        """Remember that the commit `sequence` has this name."""
+        self._since[name] = sequence
+
+
+class _Grown(Generic[_C]):
+    """What every commit may add to. What lies in a checkpoint is read when the whole is asked for."""
+
+    def __init__(self, make: Callable[[Iterable[Any]], _C], stored: Callable[[], _C] | None) -> None:
+        self._make: Callable[[Iterable[Any]], _C] = make
+        self._stored: Callable[[], _C] | None = stored
+        self._since: list[Any] = []
+        self._whole: _C | None = None if stored else make(())
+
+    def add(self, items: Iterable[Any]) -> None:
+        if self._whole is None:
+            self._since.extend(items)
+        elif isinstance(self._whole, list):
+            self._whole.extend(items)
+        else:
+            self._whole.update(items)
+
+    @property
+    def whole(self) -> _C:
+        if self._whole is None and self._stored is not None:
+            self._whole = self._stored()
+            since, self._since = self._since, []
+            self.add(since)
+        return self._whole if self._whole is not None else self._make(())
+
+
 class Snapshot:
     """The state after the commit `sequence`. `apply` moves it on by one.
 
@@ -19,33 +70,57 @@ class Snapshot:
         sequence: Of the newest commit; -1 before the first.
         digest: Of the newest commit.
         committed_us: Of the newest commit, in microseconds since 1970.
+        oldest_readable: The oldest sequence whose snapshot may still be asked for.
         archive: What the first commit says the archive is.
         files: The live data files.
-        quarantine: (commit, file) of every quarantine file, in commit order.
         batches: Batch -> the commit that holds it.
-        attempts: Attempts that were committed.
-        fenced: Attempts declared dead.
+        attempts: Attempt that was committed -> its commit.
         cursors: Source name -> how far it was read.
-        moved: (commit, ordinal) of quarantined entries that were taken out again.
         holds: Legal holds in force, by name.
         totals: Sum of all commits' counts.
     """
 
-    sequence: int = -1
-    digest: str = ""
-    committed_us: int = 0
-    oldest_readable: int = 0
-    archive: dict[str, Any] = field(default_factory=dict)
-    files: Files = field(default_factory=Files)
-    quarantine: list[tuple[int, ListedObject]] = field(default_factory=list)
-    batches: dict[str, int] = field(default_factory=dict)
-    attempts: set[str] = field(default_factory=set)
-    fenced: set[str] = field(default_factory=set)
-    cursors: dict[str, Any] = field(default_factory=dict)
-    moved: set[tuple[int, int]] = field(default_factory=set)
-    holds: dict[str, Hold] = field(default_factory=dict)
-    lists: set[str] = field(default_factory=set)
-    totals: Counts = Counts()
+    def __init__(self, base: Base | None = None) -> None:
+        self.sequence = -1
+        self.digest = ""
+        self.committed_us = 0
+        self.oldest_readable = 0
+        self.archive: dict[str, Any] = {}
+        self.cursors: dict[str, Any] = {}
+        self.holds: dict[str, Hold] = {}
+        self.totals = Counts()
+        self.files = Files(base)
+        asked = base.ask if base is not None else None
+        self.batches = Names(asked and (lambda: asked(lambda state: state.batches)))
+        self.attempts = Names(asked and (lambda: asked(lambda state: state.attempts)))
+        self._fenced: _Grown[set[str]] = _Grown(set, asked and (lambda: asked(lambda one: set(one.fenced))))
+        self._moved: _Grown[set[tuple[int, int]]] = _Grown(
+            set, asked and (lambda: asked(lambda one: set(one.moved)))
+        )
+        self._lists: _Grown[set[str]] = _Grown(set, asked and (lambda: asked(lambda one: set(one.lists))))
+        self._quarantine: _Grown[list[tuple[int, ListedObject]]] = _Grown(
+            list, asked and (lambda: asked(lambda one: list(one.quarantine)))
+        )
+
+    @property
+    def fenced(self) -> set[str]:
+        """Attempts declared dead."""
+        return self._fenced.whole
+
+    @property
+    def moved(self) -> set[tuple[int, int]]:
+        """(commit, ordinal) of quarantined entries that were taken out again."""
+        return self._moved.whole
+
+    @property
+    def lists(self) -> set[str]:
+        """Keys of all file lists."""
+        return self._lists.whole
+
+    @property
+    def quarantine(self) -> list[tuple[int, ListedObject]]:
+        """(commit, file) of every quarantine file, in commit order."""
+        return self._quarantine.whole
 
     def apply(self, commit: Commit) -> None:
         """Fold the next commit in.
@@ -62,22 +137,21 @@ class Snapshot:
                 hint="the chain is broken: run `archiver verify`",
             )
         said = commit.content
-        for gone in said.removed:
-            try:
-                self.files.remove(gone, commit.sequence)
-            except KeyError:
-                raise IntegrityError(f"{key}: removes {gone}, which is not live") from None
+        try:
+            self.files.remove(said.removed, commit.sequence)
+        except KeyError as error:
+            raise IntegrityError(f"{key}: removes {error.args[0]}, which is not live") from None
         for file in said.added:
             try:
                 self.files.add(file, commit.sequence)
             except KeyError:
                 raise IntegrityError(f"{key}: adds {file.key}, which is there already") from None
-        self.quarantine.extend((commit.sequence, file) for file in said.quarantined)
-        self.lists.update(listed.key for listed in said.lists)
-        self.moved.update(said.moved)
-        self.fenced.update(said.fenced)
-        self.attempts.add(said.attempt)
-        self.batches[said.batch] = commit.sequence
+        self._quarantine.add((commit.sequence, file) for file in said.quarantined)
+        self._lists.add(listed.key for listed in said.lists)
+        self._moved.add(said.moved)
+        self._fenced.add(said.fenced)
+        self.attempts.note(said.attempt, commit.sequence)
+        self.batches.note(said.batch, commit.sequence)
         if said.source.get("after") is not None:
             self.cursors[said.source["name"]] = said.source["after"]
         if said.operation == "append":

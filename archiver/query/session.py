@@ -10,7 +10,7 @@ import contextlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeVar
@@ -20,6 +20,7 @@ import pyarrow as pa
 
 from archiver.archive import Archive
 from archiver.errors import ArchiverError, QueryError
+from archiver.query.narrowing import Narrow, wanted_by
 from archiver.query.statement import checked
 from archiver.query.views import Pinned, Scans
 
@@ -184,7 +185,8 @@ class Session:
             IntegrityError, StoreError: Something in the archive could not be read.
         """
         text = checked(statement)
-        scans = Scans(self._pinned)
+        files = self._pinned.files_for(lambda: wanted_by(text, parameters))
+        scans = Scans(self._pinned, files)
         running = _Running(duckdb.connect(":memory:", config=_CONFIG), scans, self._timeout_seconds)
         if self._timeout_seconds is not None:
             running.deadline = time.monotonic() + self._timeout_seconds
@@ -218,11 +220,24 @@ class Session:
 
 
 def open_session(
-    archive: Archive, *, memory_limit: str = "1GB", timeout_seconds: float | None = None
+    archive: Archive,
+    *,
+    memory_limit: str = "1GB",
+    timeout_seconds: float | None = None,
+    workspaces: Collection[str] | None = None,
+    since_us: int | None = None,
+    until_us: int | None = None,
 ) -> Session:
     """Open a session over the snapshot that the archive's ledger is at.
 
+    Where there are more than a few thousand files, a statement is looked at for what it
+    asks of `workspace_id` and `event_time`, so that only the files that can matter to it
+    are made known to DuckDB.
+
     Args:
+        workspaces, since_us, until_us: Leave out files that hold no rows of these workspaces
+            and times (at or after, and before; microseconds since 1970). Whole files: other
+            rows of a file that stays can still be seen.
         memory_limit: What DuckDB may take for each statement; nothing is spilled to disk.
             It does not count the long strings that functions such as `repeat` build: where
             anybody may ask anything, wrap the asking in `limited_memory` as well.
@@ -231,7 +246,8 @@ def open_session(
     Raises:
         QueryError: The memory limit is no size.
     """
-    return Session(Pinned.of(archive), size_in_bytes(memory_limit), timeout_seconds)
+    narrow = Narrow(None if workspaces is None else frozenset(workspaces), since_us, until_us)
+    return Session(Pinned.of(archive, narrow), size_in_bytes(memory_limit), timeout_seconds)
 
 
 @contextlib.contextmanager

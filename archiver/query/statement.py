@@ -7,6 +7,7 @@ well, and only what is known to read may stand in it.
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any, Final
 
@@ -76,6 +77,21 @@ def checked(statement: str) -> str:
         raise QueryError(str(error).rstrip()) from error
     finally:
         parser.close()
+
+
+def tree_of(statement: str) -> dict[str, Any] | None:
+    """Return the syntax tree of a statement that was checked; None where there is none to be had."""
+    explained = _EXPLAIN.fullmatch(statement)
+    parser = duckdb.connect(":memory:", config=_PARSER)
+    try:
+        text = explained["explained"] if explained is not None else statement
+        row = parser.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
+        tree = json.loads(row[0]) if row is not None else {}
+    except (duckdb.Error, ValueError, RecursionError):
+        return None
+    finally:
+        parser.close()
+    return tree if isinstance(tree, dict) and not tree.get("error", True) else None
 
 
 def _refuse_monsters(statement: str) -> None:

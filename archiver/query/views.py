@@ -9,9 +9,10 @@ and the commits are streams that are read when, and only when, a statement scans
 from __future__ import annotations
 
 import base64
+import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import duckdb
@@ -22,10 +23,16 @@ import pyarrow.dataset as ds
 from archiver import columns, datafile, quarantine
 from archiver.archive import IDENTITY_WINDOW_DAYS, Archive
 from archiver.errors import ArchiverError
-from archiver.ledger.entry import Commit, DataFile, ListedObject
+from archiver.ledger.entry import Commit, DataFile
 from archiver.ledger.ledger import Ledger
+from archiver.ledger.snapshot import Snapshot
+from archiver.query.narrowing import Narrow, Wanted
 from archiver.store.base import Store
 
+log = logging.getLogger(__name__)
+
+MANY_FILES: Final = 2_000  # beyond, a statement's own conditions say which of them it needs
+_SLOW_FILES: Final = 20_000  # so many known to one statement take seconds
 _DAY_US: Final = 86_400_000_000
 _READERS: Final = 16
 _BATCH_ROWS: Final = 10_000
@@ -77,30 +84,75 @@ COMMITS: Final = pa.schema(
 
 @dataclass(frozen=True, slots=True)
 class Pinned:
-    """What is live in one snapshot. Does not move when the archive's ledger does."""
+    """What is live in one snapshot. Does not move when the archive's ledger does.
+
+    Attributes:
+        files: By dataset, where they are few enough; else each statement selects its own.
+        narrow: What all statements are confined to, as far as whole files go.
+    """
 
     store: Store
     ledger: Ledger
     sequence: int
-    files: dict[str, tuple[DataFile, ...]]
-    quarantined: tuple[tuple[int, ListedObject], ...]
-    moved: frozenset[tuple[int, int]]
     window_us: int
+    files: dict[str, tuple[DataFile, ...]] | None
+    narrow: Narrow
 
     @staticmethod
-    def of(archive: Archive) -> Pinned:
+    def of(archive: Archive, narrow: Narrow | None = None) -> Pinned:
         """Pin the snapshot that the archive's ledger is at."""
         now = archive.ledger.snapshot
         days = now.archive.get("identity_window_days", IDENTITY_WINDOW_DAYS)
-        return Pinned(
-            store=archive.store,
-            ledger=archive.ledger,
-            sequence=now.sequence,
-            files={dataset: tuple(now.files.select(dataset)) for dataset in columns.SCHEMAS},
-            quarantined=tuple(now.quarantine),
-            moved=frozenset(now.moved),
-            window_us=days * _DAY_US,
+        pinned = Pinned(archive.store, archive.ledger, now.sequence, days * _DAY_US, None, narrow or Narrow())
+        if len(now.files) > MANY_FILES:
+            return pinned
+        return replace(pinned, files={dataset: pinned.select(dataset) for dataset in columns.SCHEMAS})
+
+    def snapshot(self) -> Snapshot:
+        """Return the snapshot, wherever the archive's ledger is by now."""
+        now = self.ledger.snapshot
+        return now if now.sequence == self.sequence else self.ledger.at(self.sequence)
+
+    def select(self, dataset: str, narrow: Narrow | None = None) -> tuple[DataFile, ...]:
+        """Return the live files of a dataset that can hold such rows; without their digests."""
+        both = self.narrow if narrow is None else self.narrow.both(narrow)
+        if dataset == "supplements":  # one may lie at another time than what it adds to
+            both = both.widened(2 * self.window_us)
+        return tuple(
+            self.snapshot().files.select(
+                dataset,
+                workspaces=both.workspaces,
+                since_us=both.since_us,
+                until_us=both.until_us,
+                digests=False,
+            )
         )
+
+    def files_for(self, wanted: Callable[[], Wanted]) -> dict[str, tuple[DataFile, ...]]:
+        """Return the files of each dataset that a statement can want; `wanted` is asked if they are many."""
+        if self.files is not None:
+            return self.files
+        told = wanted()
+        views = told.views
+        if views is None:
+            found = {dataset: self.select(dataset) for dataset in columns.SCHEMAS}
+        else:
+            narrow = dict(told.narrow)
+            if "events" in views:  # what its rows are supplemented by
+                alone = "supplements" not in views
+                narrow["supplements"] = narrow.get("events", Narrow()) if alone else Narrow()
+            read = {*views, *(("supplements",) if "events" in views else ())}
+            found = {
+                dataset: self.select(dataset, narrow.get(dataset)) if dataset in read else ()
+                for dataset in columns.SCHEMAS
+            }
+        if max(map(len, found.values())) > _SLOW_FILES:
+            log.warning(
+                "this statement may read %d files: name workspace_id and event_time in its WHERE, "
+                "compared with constants, or give --workspace, --since, --until",
+                sum(map(len, found.values())),
+            )
+        return found
 
 
 @dataclass(slots=True)
@@ -108,10 +160,12 @@ class Scans:
     """What the views of one connection scan.
 
     Attributes:
+        files: By dataset, those that the statement can want.
         failures: Errors of ours that a stream met; DuckDB reports them as text only.
     """
 
     pinned: Pinned
+    files: dict[str, tuple[DataFile, ...]]
     failures: list[ArchiverError] = field(default_factory=list)
 
     def local_paths(self) -> list[str]:
@@ -120,7 +174,7 @@ class Scans:
 
     def make_views(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Create all views in `connection`, whose access to files is still open."""
-        supplemented = bool(self.pinned.files["supplements"])
+        supplemented = bool(self.files["supplements"])
         for dataset in columns.SCHEMAS:
             name = "_events" if dataset == "events" and supplemented else dataset
             paths = self._native_paths(dataset)
@@ -140,7 +194,7 @@ class Scans:
 
     def _native_paths(self, dataset: str) -> list[str] | None:
         paths = []
-        for file in self.pinned.files[dataset]:
+        for file in self.files[dataset]:
             path = self.pinned.store.local_path(file.key)
             if path is None or not file.key.endswith(".parquet") or any(char in path for char in "*?["):
                 return None
@@ -148,7 +202,7 @@ class Scans:
         return paths
 
     def _scannable(self, dataset: str) -> Any:
-        files, schema = self.pinned.files[dataset], columns.SCHEMAS[dataset]
+        files, schema = self.files[dataset], columns.SCHEMAS[dataset]
         if not files:
             return schema.empty_table()
         if all(file.key.endswith(".parquet") for file in files):
@@ -157,7 +211,7 @@ class Scans:
         return _Stream(loose, lambda: self._rows(dataset, loose), self.failures)
 
     def _rows(self, dataset: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
-        for file in self.pinned.files[dataset]:
+        for file in self.files[dataset]:
             content = self.pinned.store.get(file.key)
             table = datafile.decode(content, file.key, dataset, schema.names)
             if not file.key.endswith(".parquet"):
@@ -167,8 +221,9 @@ class Scans:
             yield from table.cast(schema).to_batches()
 
     def _quarantine(self) -> Iterator[pa.RecordBatch]:
-        moved = self.pinned.moved
-        for commit, listed in self.pinned.quarantined:
+        now = self.pinned.snapshot()
+        moved = frozenset(now.moved)
+        for commit, listed in tuple(now.quarantine):
             rows = [
                 _quarantine_row(entry)
                 for entry in quarantine.decode(self.pinned.store.get(listed.key), listed, commit)
@@ -177,11 +232,15 @@ class Scans:
             yield pa.RecordBatch.from_pylist(rows, QUARANTINE)
 
     def _commits(self) -> Iterator[pa.RecordBatch]:
+        behind = -1
+        for rows in self.pinned.ledger.stored_commits(self.pinned.sequence):
+            behind = rows["sequence"][-1].as_py()
+            yield from _stored_rows(rows).to_batches()
         with ThreadPoolExecutor(_READERS) as readers:
-            for start in range(0, self.pinned.sequence + 1, _BATCH_ROWS):
+            for start in range(behind + 1, self.pinned.sequence + 1, _BATCH_ROWS):
                 wanted = range(start, min(start + _BATCH_ROWS, self.pinned.sequence + 1))
-                rows = [_commit_row(commit) for commit in readers.map(self.pinned.ledger.read, wanted)]
-                yield pa.RecordBatch.from_pylist(rows, COMMITS)
+                told = [_commit_row(commit) for commit in readers.map(self.pinned.ledger.read, wanted)]
+                yield pa.RecordBatch.from_pylist(told, COMMITS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,6 +360,25 @@ def _commit_row(commit: Commit) -> dict[str, Any]:
         "fenced": len(said.fenced),
         "oldest_readable": commit.oldest_readable,
     }
+
+
+def _stored_rows(rows: pa.Table) -> pa.Table:
+    """Return commits as a checkpoint has them with the columns of `COMMITS`."""
+    arrays = []
+    for part in COMMITS:
+        if part.name in ("digest", "previous"):
+            digests = (None if one is None else one.hex() for one in rows[part.name].to_pylist())
+            found = pa.array(["" if one is None else f"sha256:{one}" for one in digests], part.type)
+        elif part.name in ("batch", "attempt"):
+            found = pa.array([one.hex() for one in rows[part.name].to_pylist()], part.type)
+        elif part.name in ("moved", "fenced"):
+            found = pc.list_value_length(rows[part.name]).cast(part.type)
+        elif part.name == "committed_at":
+            found = rows["committed_us"].cast(part.type)
+        else:
+            found = rows[part.name].cast(part.type)
+        arrays.append(found)
+    return pa.table(arrays, schema=COMMITS)
 
 
 def _quoted(text: str) -> str:

@@ -15,6 +15,8 @@ from typing import Literal, Protocol
 
 from pyarrow import fs
 
+from archiver.spans import Span
+
 PutMode = Literal["create", "overwrite"]
 
 
@@ -31,6 +33,22 @@ class ObjectInfo:
     key: str
     bytes: int
     modified_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What became of the keys of a deletion.
+
+    Attributes:
+        deleted: How many name nothing any more, whether or not they did before.
+        hidden: Keys that name nothing any more, while the store keeps what they named: a
+            versioned bucket, and no right to delete versions.
+        kept: (key, why) of what the store does not let go: Object Lock, a legal hold of the store.
+    """
+
+    deleted: int = 0
+    hidden: tuple[str, ...] = ()
+    kept: tuple[tuple[str, str], ...] = ()
 
 
 class Store(Protocol):
@@ -93,8 +111,37 @@ class Store(Protocol):
         """
         ...
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Delete objects. One that is not there is no error."""
+    def delete(self, keys: Iterable[str]) -> Deleted:
+        """Delete objects, with all versions that the store has of them. One that is not there is no error.
+
+        Raises:
+            PermissionDeniedError: It may not be deleted by us at all; others of `keys` may be gone.
+        """
+        ...
+
+    @property
+    def lock_keep(self) -> Span | None:
+        """For how long what a commit names is to be locked, from the day of the commit; None: not at all."""
+        ...
+
+    def lock(self, keys: Iterable[str], until: datetime) -> int:
+        """Have the store refuse to delete objects before `until`, and return how many locks were set.
+
+        A lock that lasts as long already stays as it is: none is ever weakened. A store
+        without such locks does nothing and returns 0.
+
+        Raises:
+            ConfigError: The bucket has no Object Lock.
+            StoreError: Some could not be locked; the others are.
+        """
+        ...
+
+    def locked_until(self, key: str) -> datetime | None:
+        """Return when the object's lock ends, with time zone; None where it has none.
+
+        Raises:
+            ObjectNotFoundError: There is no such object.
+        """
         ...
 
     def delete_temporaries(self, *, older_than_seconds: float) -> int:

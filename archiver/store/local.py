@@ -27,7 +27,8 @@ from archiver.errors import (
     StoreError,
     WriteOutcomeUnknownError,
 )
-from archiver.store.base import ObjectInfo, PutMode
+from archiver.spans import Span
+from archiver.store.base import Deleted, ObjectInfo, PutMode
 from archiver.store.keys import check_key
 
 _ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
@@ -145,12 +146,27 @@ class LocalStore:
                 continue
             yield _info(os.fsdecode(key), found)
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> Deleted:
+        count = 0
         for key in keys:
             path = self._path(key)
             with self._errors(path, "delete"), contextlib.suppress(*_ABSENT):
                 path.unlink()
             self._remove_empty_folders(path.parent)
+            count += 1
+        return Deleted(count)
+
+    @property
+    def lock_keep(self) -> Span | None:
+        return None
+
+    def lock(self, keys: Iterable[str], until: datetime) -> int:  # noqa: ARG002  (the contract's)
+        """Nothing to do: a file system has no such locks."""
+        return 0
+
+    def locked_until(self, key: str) -> datetime | None:
+        self.info(key)
+        return None
 
     def settle(self) -> None:
         path = self._root / layout.LEDGER

@@ -29,6 +29,11 @@ def open_store(location: str, options: S3Options | None = None) -> Store:
     if not location.strip() or "\0" in location:
         raise ConfigError("the archive's location is empty or holds a NUL", hint=_HINT)
     found = _SCHEME.match(location)
+    if options is not None and options.lock_keep is not None and not location.lower().startswith("s3:"):
+        raise ConfigError(
+            f"object lock is {options.object_lock}, but a folder knows no such locks",
+            hint="set object_lock to off, or keep the archive in a bucket with Object Lock",
+        )
     if found is None:
         return LocalStore(Path(location).expanduser())
     scheme = found[1].lower()
@@ -73,4 +78,6 @@ def _open_s3(rest: str, options: S3Options) -> Store:
         server_side_encryption=options.server_side_encryption,
         kms_key_id=options.kms_key_id,
         tags=options.tags,
+        object_lock=options.object_lock,
+        object_lock_keep=options.object_lock_keep,
     )

@@ -8,8 +8,10 @@ from typing import Literal, get_args
 from urllib.parse import urlsplit
 
 from archiver.errors import ConfigError
+from archiver.spans import Span, parse_span
 
 AddressingStyle = Literal["auto", "path", "virtual"]
+LockMode = Literal["off", "governance", "compliance"]
 
 # Objects of these classes cannot be read before a restore of hours, and an archive reads its own commits.
 _COLD_CLASSES = ("GLACIER", "DEEP_ARCHIVE")
@@ -29,6 +31,8 @@ class S3Options:
         server_side_encryption: `AES256`, `aws:kms` or `aws:kms:dsse`.
         kms_key_id: For the two kinds of `aws:kms`.
         tags: Put on every object.
+        object_lock: In which mode of Object Lock each object is locked that a commit names.
+        object_lock_keep: For how long, from the day of the commit: `400d`, `13mo`, `7y`.
 
     Raises:
         ConfigError: An option that cannot work.
@@ -41,6 +45,8 @@ class S3Options:
     server_side_encryption: str | None = None
     kms_key_id: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
+    object_lock: LockMode = "off"
+    object_lock_keep: str | None = None
 
     def __post_init__(self) -> None:
         if self.endpoint_url is not None:
@@ -65,6 +71,21 @@ class S3Options:
                 "a KMS key is given, but the server-side encryption is not of KMS",
                 hint=f"set the server-side encryption to {_KMS[0]}",
             )
+        if self.object_lock not in get_args(LockMode):
+            raise ConfigError(f"object lock {self.object_lock!r}: expected off, governance or compliance")
+        keep = None if self.object_lock_keep is None else parse_span(self.object_lock_keep)
+        if self.object_lock != "off" and keep is None:
+            raise ConfigError(
+                f"object lock is {self.object_lock}, but not for how long",
+                hint='set object_lock_keep, such as "400d"',
+            )
+
+    @property
+    def lock_keep(self) -> Span | None:
+        """For how long objects are locked; None where they are not."""
+        if self.object_lock == "off" or self.object_lock_keep is None:
+            return None
+        return parse_span(self.object_lock_keep)
 
 
 def _check_endpoint(url: str) -> None:

@@ -99,7 +99,7 @@ def _create(store: Store, key: str, content: bytes) -> bool | None:
 def _delete(store: Store, keys: list[str]) -> tuple[str, ...]:
     """Delete them; return those that the store kept. A role without that right may still archive."""
     try:
-        store.delete(keys)
+        gone = store.delete(keys)
     except StoreError:
         return tuple(keys)
-    return ()
+    return tuple(key for key, _ in gone.kept)

@@ -13,8 +13,8 @@ import hashlib
 import random
 import re
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
 
@@ -24,19 +24,20 @@ from archiver.errors import (
     ArchiverError,
     ConfigError,
     ObjectNotFoundError,
-    PermissionDeniedError,
     PreconditionFailedError,
     StoreError,
     WriteOutcomeUnknownError,
 )
-from archiver.store.base import ObjectInfo, PutMode
+from archiver.spans import Span
+from archiver.store.base import Deleted, ObjectInfo, PutMode
 from archiver.store.keys import check_key
-from archiver.store.options import AddressingStyle, S3Options
+from archiver.store.options import AddressingStyle, LockMode, S3Options
 from archiver.store.s3_client import S3Clients
-from archiver.store.s3_errors import FAILURES, permission_hint, status_of, translate, translate_once
+from archiver.store.s3_delete import S3Deletion
+from archiver.store.s3_errors import FAILURES, status_of, translate, translate_once
+from archiver.store.s3_lock import S3Lock
 
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{1,254}", re.ASCII)
-_KEYS_A_DELETION = 1000
 _LONGEST_PAUSE_SECONDS = 20.0
 
 
@@ -61,6 +62,8 @@ class S3Store:
         server_side_encryption: str | None = None,
         kms_key_id: str | None = None,
         tags: Mapping[str, str] | None = None,
+        object_lock: LockMode = "off",
+        object_lock_keep: str | None = None,
         attempts: int = 8,
         connect_timeout_seconds: float = 10,
         read_timeout_seconds: float = 60,
@@ -69,7 +72,7 @@ class S3Store:
             raise ConfigError(f"bucket {bucket!r}: no name of a bucket", hint="write s3://bucket/prefix")
         self._bucket = bucket
         self._prefix = _checked_prefix(prefix)
-        S3Options(  # checks them
+        options = S3Options(  # checks them
             endpoint_url=endpoint_url,
             region=region,
             addressing_style=addressing_style,
@@ -77,6 +80,8 @@ class S3Store:
             server_side_encryption=server_side_encryption,
             kms_key_id=kms_key_id,
             tags=tags or {},
+            object_lock=object_lock,
+            object_lock_keep=object_lock_keep,
         )
         headers = {
             "StorageClass": storage_class,
@@ -96,7 +101,10 @@ class S3Store:
             connect_timeout_seconds=connect_timeout_seconds,
             read_timeout_seconds=read_timeout_seconds,
         )
-        self._deletes_in_bulk = True
+        self._deletion = S3Deletion(self._clients, bucket, self._prefix, attempts=attempts, pause=_pause)
+        self._lock_keep = options.lock_keep
+        mode = "compliance" if object_lock == "off" else object_lock
+        self._lock = S3Lock(self._clients, bucket, self._prefix, mode)
 
     @property
     def bucket(self) -> str:
@@ -219,50 +227,18 @@ class S3Store:
                 before = name
                 yield ObjectInfo(key, entry["Size"], entry["LastModified"])
 
-    def delete(self, keys: Iterable[str]) -> None:
-        remaining = iter(keys)
-        refused: dict[str, str] = {}
-        while batch := [check_key(key) for key in islice(remaining, _KEYS_A_DELETION)]:
-            refused |= self._delete_some(batch)
-        if refused:
-            key, code = next(iter(refused.items()))
-            more = f" (and {len(refused) - 1} more objects)" if len(refused) > 1 else ""
-            message = f"{self._where(key)}: s3:DeleteObject answered {code}{more}"
-            if code == "AccessDenied":
-                raise PermissionDeniedError(message, hint=permission_hint("s3:DeleteObject"))
-            raise StoreError(message, hint="run again later; what is deleted already is no error")
+    def delete(self, keys: Iterable[str]) -> Deleted:
+        return self._deletion.delete(keys)
 
-    def _delete_some(self, keys: Sequence[str]) -> dict[str, str]:
-        """Delete up to a thousand objects; return the code of each that the server did not delete."""
-        if not self._deletes_in_bulk:
-            return self._delete_singly(keys)
-        client = self._clients.repeating()
-        refused: dict[str, str] = {}
-        for attempt in range(1, self._attempts + 1):
-            names = [{"Key": self._prefix + key} for key in keys]
-            try:
-                answer = client.delete_objects(Bucket=self._bucket, Delete={"Objects": names, "Quiet": True})
-            except FAILURES as error:
-                if status_of(error) in (400, 405, 411, 501):  # not a request that this server takes
-                    self._deletes_in_bulk = False
-                    return self._delete_singly(keys)
-                raise translate(error, self._where(keys[0]), "s3:DeleteObject") from error
-            refused = {
-                entry.get("Key", "")[len(self._prefix) :]: entry.get("Code", "unknown")
-                for entry in answer.get("Errors", ())
-                if entry.get("Code") != "NoSuchKey"
-            }
-            keys = [key for key, code in refused.items() if code in ("InternalError", "SlowDown")]
-            if not keys or len(keys) < len(refused) or attempt == self._attempts:
-                break
-            _pause(attempt)
-        return refused
+    @property
+    def lock_keep(self) -> Span | None:
+        return self._lock_keep
 
-    def _delete_singly(self, keys: Sequence[str]) -> dict[str, str]:
-        for key in keys:
-            with self._errors(key, "s3:DeleteObject"), contextlib.suppress(ObjectNotFoundError):
-                self._clients.repeating().delete_object(**self._request(key))
-        return {}
+    def lock(self, keys: Iterable[str], until: datetime) -> int:
+        return self._lock.lock(keys, until)
+
+    def locked_until(self, key: str) -> datetime | None:
+        return self._lock.locked_until(key)
 
     def delete_temporaries(self, *, older_than_seconds: float) -> int:  # noqa: ARG002  (the contract's)
         """Nothing to do: an object is there whole or not at all."""

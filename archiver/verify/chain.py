@@ -10,14 +10,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import rfc8785
 
 from archiver import layout
 from archiver.errors import ArchiveNotFoundError, IntegrityError, ObjectNotFoundError, StoreError
-from archiver.ledger.entry import Commit, Counts, DataFile, ListedObject, decode, decode_list, digest_of
+from archiver.ledger.entry import Commit, DataFile, ListedObject, decode, decode_list, digest_of
+from archiver.ledger.shape import archive_problem
 from archiver.progress import Progress
 from archiver.store.base import Store
 from archiver.verify.report import Findings
@@ -170,11 +171,10 @@ def _read(store: Store, sequence: int, findings: Findings) -> Link | None:
         commit = decode(content, key)
     except IntegrityError as error:
         return Link(sequence, digest, None, error.message.removeprefix(f"{key}: "), lists_known=False)
-    problem = _shape_problem(commit)
-    if problem:
-        return Link(sequence, digest, None, problem, lists_known=False)
     if commit.sequence != sequence:
         return Link(sequence, digest, None, f"sequence {commit.sequence}", lists_known=False)
+    said = commit.content.archive
+    problem = "" if said is None else archive_problem(said)
     if not _is_canonical(content):
         problem = f"other bytes of the same meaning ({digest})"
     files, known = _with_lists(store, commit, findings)
@@ -201,10 +201,7 @@ def _with_lists(store: Store, commit: Commit, findings: Findings) -> tuple[tuple
             known = False  # reported with the other names of the commit
             continue
         try:
-            part = decode_list(store.get(listed.key), listed)
-            if any(_file_problem(file) for file in part):
-                raise IntegrityError(f"{listed.key}: expected a file list, found something else")
-            files.extend(part)
+            files.extend(decode_list(store.get(listed.key), listed))
             continue
         except ObjectNotFoundError:
             findings.damage("missing", listed.key, f"a list of {listed.entries} files", "it is not there")
@@ -241,34 +238,3 @@ def is_data_key(key: str) -> bool:
         return partition is not None and f"/workspace={layout.escape(partition.workspace)}/" in key
     except ValueError:
         return False
-
-
-def _shape_problem(commit: Commit) -> str:
-    """Return which member is not of its type: `decode` leaves that open."""
-    said = commit.content
-    numbers = [commit.sequence, commit.oldest_readable]
-    numbers += [getattr(said.counts, one.name) for one in fields(Counts)]
-    numbers += [number for pair in said.moved for number in pair]
-    texts = [commit.previous, said.batch, said.attempt, *said.removed, *said.fenced]
-    if not all(map(_is_count, numbers)):
-        return "a number that is none"
-    trees = [said.source, said.archive or {}, *said.inputs]
-    if not all(isinstance(text, str) for text in texts) or not all(isinstance(tree, dict) for tree in trees):
-        return "a member of another type"
-    listed = (*said.lists, *said.quarantined)
-    for one in listed:
-        if not isinstance(one.key, str) or not isinstance(one.digest, str):
-            return "an object without a name or digest"
-        if not (_is_count(one.bytes) and _is_count(one.entries)):
-            return f"an object whose size is none: {one.key}"
-    return next((problem for file in said.added if (problem := _file_problem(file))), "")
-
-
-def _file_problem(file: DataFile) -> str:
-    if not isinstance(file.key, str) or not isinstance(file.digest, str):
-        return "a file without a name or digest"
-    return "" if _is_count(file.bytes) and _is_count(file.rows) else f"a file whose size is none: {file.key}"
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and value >= 0

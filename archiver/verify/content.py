@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 
 from archiver import clock, quarantine
 from archiver.block import Block
-from archiver.columns import IDENTITY_COLUMN
-from archiver.datafile import as_supplements, decode, suffix_of
+from archiver.columns import IDENTITY_COLUMN, SCHEMAS
+from archiver.datafile import BodiesDigest, as_supplements, decode, suffix_of
 from archiver.errors import IntegrityError
-from archiver.known import hash_ids
 from archiver.ledger.entry import DataFile, ListedObject, digest_of
 from archiver.validate import Rules, Validator
+from archiver.verify.origins import Origins
 from archiver.verify.report import Findings
 
 # One row: a hash of (dataset, id), its time, its file's number, whether it supplements another.
@@ -59,11 +59,15 @@ def same_bytes(content: bytes, key: str, digest: str, findings: Findings) -> boo
     return found == digest
 
 
-def check_data_file(content: bytes, file: DataFile, findings: Findings) -> Checked:
-    """Check one data file's bytes and rows."""
+def check_data_file(content: bytes, file: DataFile, origins: Origins, findings: Findings) -> Checked:
+    """Check one data file's bytes and rows.
+
+    Args:
+        origins: Holds the rows against the files in which they were first archived.
+    """
     if not same_bytes(content, file.key, file.digest, findings):
         return Checked(0, None)
-    rows = _Rows(file, findings)
+    rows = _Rows(file, origins, findings)
     try:
         for table in _tables(content, file):
             rows.take(table)
@@ -85,16 +89,29 @@ def _tables(content: bytes, file: DataFile) -> Iterator[pa.Table]:
     if suffix_of(file.key) != "parquet":
         yield decode(content, file.key, dataset, needed)
         return
+    needed.append("origin")
     with pq.ParquetFile(io.BytesIO(content)) as opened:
+        _check_columns(opened.schema_arrow, dataset)
         for group in range(opened.num_row_groups):
             yield opened.read_row_group(group, columns=needed if group else None)
+
+
+def _check_columns(found: pa.Schema, dataset: str) -> None:
+    """Refuse a file that lacks a column, has it twice, or with another type; further ones are ignored."""
+    for field in SCHEMAS[dataset]:
+        at = found.get_field_index(field.name)
+        if at < 0 or found.field(at).type != field.type:
+            told = "none, or several" if at < 0 else str(found.field(at).type)
+            raise IntegrityError(f"column {field.name} of type {field.type} is expected, found {told}")
 
 
 class _Rows:
     """The rows of one file, a table at a time."""
 
-    def __init__(self, file: DataFile, findings: Findings) -> None:
+    def __init__(self, file: DataFile, origins: Origins, findings: Findings) -> None:
         self.count = 0
+        self._bodies = BodiesDigest()
+        self._origins = origins
         self.identities: list[np.ndarray] = []
         self._file = file
         self._findings = findings
@@ -112,7 +129,9 @@ class _Rows:
         self._high = high if self._high is None else max(self._high, high)
         self._check_partition(table, times)
         kinds = _datasets(table, dataset)
+        self._bodies.take(table["body"])
         if suffix_of(self._file.key) == "parquet":
+            self._origins.take(table["origin"], table["body"])
             self._check_bodies(table, kinds)
             if self.count == 0:
                 self._check_sample(table)
@@ -126,6 +145,11 @@ class _Rows:
             self._findings.damage("inserted", key, f"{file.rows} rows", f"{self.count}")
         elif self.count < file.rows:
             self._findings.damage("missing", key, f"{file.rows} rows", f"{self.count}")
+        bodies = self._bodies.digest()
+        if bodies != file.bodies:
+            self._findings.damage("altered", key, f"bodies of digest {file.bodies}", bodies)
+        if suffix_of(key) == "parquet":
+            self._origins.finish()
         if self._low is None or self._high is None:
             return
         if (self._low, self._high) != (file.min_us, file.max_us):
@@ -209,7 +233,8 @@ class _Rows:
 
 def identity_hashes(ids: pl.Series, kinds: list[str] | str) -> np.ndarray:
     """Return a hash of each identity: of the id, and another one where it is that of an alert."""
-    hashes = hash_ids(ids)
+    # The same within one process, which is enough; and not the index's, which is not to be trusted here.
+    hashes = ids.hash(seed=0x5EED).to_numpy()
     if isinstance(kinds, str):
         return hashes ^ _ALERT_SALT if kinds == "alerts" else hashes
     return np.where(np.array(kinds) == "alerts", hashes ^ _ALERT_SALT, hashes)

@@ -5,18 +5,26 @@ The same state as `ledger.snapshot`, which stops at the first contradiction; thi
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from archiver import clock, layout
-from archiver.ledger.entry import Commit, Content, DataFile, ListedObject
+from archiver.ledger.entry import Commit, Content, DataFile, Hold, ListedObject
 from archiver.verify.chain import Link, misnamed
 from archiver.verify.report import Findings
 
 DEFAULT_WINDOW_DAYS = 31
 _TAKES_IN = ("append", "requeue")
+# Which operations may say what: what another says would change an archive that nobody expects to change.
+_SAID_BY = {
+    "removed": ("compact", "expire"),
+    "quarantined": ("append",),
+    "moved": ("requeue",),
+    "fenced": ("fence",),
+    "hold": ("hold",),
+}
 
 
 class Named(NamedTuple):
@@ -33,6 +41,9 @@ class State:
 
     Attributes:
         files: Every data file that any commit added, by key.
+        originals: Of every file that a compaction added: the keys of the files in which its rows
+            were first archived; None where the commits do not tell.
+        holds: Legal holds in force, by name.
         quarantine: (commit, file) of every quarantine file.
         lists: Every file list.
         attempts: (batch, attempt) of every commit.
@@ -42,6 +53,8 @@ class State:
     """
 
     files: dict[str, Named] = field(default_factory=dict)
+    originals: dict[str, tuple[str, ...] | None] = field(default_factory=dict)
+    holds: dict[str, Hold] = field(default_factory=dict)
     quarantine: list[tuple[int, ListedObject]] = field(default_factory=list)
     lists: dict[str, ListedObject] = field(default_factory=dict)
     attempts: set[layout.Origin] = field(default_factory=set)
@@ -67,6 +80,16 @@ class State:
         """Whether the file is of no snapshot that may still be asked for."""
         return named.removed_by is not None and named.removed_by <= self.oldest_readable
 
+    def originals_of(self, key: str) -> dict[str, DataFile] | None:
+        """Return the files in which the rows of a compacted file were first archived, by stem.
+
+        None where that is not known.
+        """
+        keys = self.originals[key]
+        if keys is None:
+            return None
+        return {layout.stem_of(one): self.files[one].file for one in keys}
+
     def apply(self, link: Link, findings: Findings) -> None:
         """Fold the next commit in; report what contradicts the state."""
         if link.sequence != self.sequence + 1 or link.commit is None:
@@ -83,8 +106,10 @@ class State:
         removed = self._remove(said, key, link.sequence, findings)
         self._add(commit, key, findings)
         _check_counts(said, key, findings)
-        if link.lists_known:
-            _check_rows(said, key, removed if self.complete else None, findings)
+        if said.operation == "compact":
+            self._compact(said, removed, key, findings, known=link.lists_known)
+        elif link.lists_known:
+            _check_rows(said, key, findings)
         self._move(said, key, link.sequence, findings)
         self.attempts.add(origin)
         self.fenced.update(said.fenced)
@@ -92,6 +117,10 @@ class State:
         self.committed_us, self.oldest_readable = commit.committed_us, commit.oldest_readable
         if said.archive is not None and link.sequence == 0:
             self.archive = said.archive
+        if said.hold is not None:
+            self.holds.pop(said.hold.name, None)
+            if not said.hold.released:
+                self.holds[said.hold.name] = said.hold
 
     def _check_place(self, commit: Commit, key: str, findings: Findings) -> None:
         """Check what a commit must agree with, given those before it."""
@@ -109,6 +138,13 @@ class State:
         first = commit.sequence == 0
         if first != (said.operation == "init") or first != (said.archive is not None):
             findings.damage("altered", key, "`init` at the first commit, and only there", said.operation)
+        for name, operations in _SAID_BY.items():
+            if getattr(said, name) and said.operation not in operations:
+                findings.damage(
+                    "altered", key, f"`{name}` of {' or '.join(operations)} alone", said.operation
+                )
+        if said.operation == "hold" and said.hold is None:
+            findings.damage("altered", key, "the hold that it is about", "none")
         if said.attempt in self.fenced:
             expected = "no commit of an attempt that was declared dead"
             findings.damage("inserted", key, expected, f"a commit of attempt {said.attempt}")
@@ -129,17 +165,57 @@ class State:
             findings.damage("altered", key, expected, f"{before!r:.100}")
         self.cursors[name] = after
 
-    def _remove(self, said: Content, key: str, sequence: int, findings: Findings) -> Counter[str]:
-        """Take removed files out; return how many rows they held, by dataset."""
-        rows: Counter[str] = Counter()
+    def _remove(self, said: Content, key: str, sequence: int, findings: Findings) -> list[DataFile]:
+        """Take removed files out, and return them."""
+        removed = []
         for gone in said.removed:
             named = self.files.get(gone)
             if named is not None and named.removed_by is None:
                 self.files[gone] = named._replace(removed_by=sequence)
-                rows[named.file.partition.dataset] += named.file.rows
+                removed.append(named.file)
+                if said.operation == "expire":
+                    self._check_holds(named.file, key, findings)
             elif self.complete:
                 findings.damage("altered", key, "to remove what is live", f"it removes {gone}, which is not")
-        return rows
+        return removed
+
+    def _check_holds(self, file: DataFile, key: str, findings: Findings) -> None:
+        for hold in self.holds.values():
+            if self.complete and hold.covers(file):
+                expected = f"nothing to expire that the hold {hold.name} covers"
+                findings.damage("altered", key, expected, f"it removes {file.key}")
+
+    def _compact(
+        self, said: Content, removed: list[DataFile], key: str, findings: Findings, *, known: bool
+    ) -> None:
+        """Hold what a compaction adds against what it removes, partition by partition."""
+        gone: dict[layout.Partition, list[DataFile]] = defaultdict(list)
+        new: dict[layout.Partition, list[DataFile]] = defaultdict(list)
+        for files, by_partition in ((removed, gone), (said.added, new)):
+            for file in files:
+                by_partition[file.partition].append(file)
+        known = known and self.complete
+        for place in sorted({*gone, *new}, key=str) if known else ():
+            told = f"{place.dataset} of {place.workspace!r:.80} on {place.dt}"
+            before, after = (sum(file.rows for file in files[place]) for files in (gone, new))
+            _expect(f"rows of {told}, the same before and after,", before, after, key, findings)
+            if len(new[place]) > 1:
+                expected, found = f"one new file of {told}", f"{len(new[place])}"
+                findings.damage("altered", key, expected, found)
+        for place, files in new.items():
+            sure = known and len(files) == 1
+            for file in files:
+                self.originals[file.key] = self._originals(gone[place]) if sure else None
+
+    def _originals(self, files: list[DataFile]) -> tuple[str, ...] | None:
+        """Return where the rows of all `files` were first archived."""
+        found: list[str] = []
+        for file in files:
+            keys = self.originals.get(file.key, (file.key,))
+            if keys is None:
+                return None
+            found += keys
+        return tuple(found)
 
     def _add(self, commit: Commit, key: str, findings: Findings) -> None:
         said, sequence = commit.content, commit.sequence
@@ -187,8 +263,8 @@ def _check_counts(said: Content, key: str, findings: Findings) -> None:
     _expect("quarantined = entries of its quarantine files =", entries, counts.quarantined, key, findings)
 
 
-def _check_rows(said: Content, key: str, removed: Counter[str] | None, findings: Findings) -> None:
-    """Hold a commit's counts against the rows of the files that it adds and, if known, removes."""
+def _check_rows(said: Content, key: str, findings: Findings) -> None:
+    """Hold a commit's counts against the rows of the files that it adds."""
     rows: Counter[str] = Counter()
     for file in said.added:
         rows[file.key.partition("/")[0]] += file.rows
@@ -197,10 +273,9 @@ def _check_rows(said: Content, key: str, removed: Counter[str] | None, findings:
         _expect("archived = rows of events and alerts =", archived, said.counts.archived, key, findings)
         supplements = rows["supplements"]
         _expect("supplements = rows of supplements =", supplements, said.counts.supplements, key, findings)
-    elif said.operation == "compact" and removed is not None:
-        for dataset in sorted(rows.keys() | removed.keys()):
-            what = f"rows of {dataset}, the same before and after,"
-            _expect(what, removed[dataset], rows[dataset], key, findings)
+    elif rows:
+        found = f"{len(said.added)} files"
+        findings.damage("inserted", key, f"no data files in a commit of operation {said.operation}", found)
 
 
 def _expect(what: str, expected: int, found: int, key: str, findings: Findings) -> None:

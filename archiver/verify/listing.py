@@ -12,8 +12,7 @@ from archiver.verify.chain import is_data_key
 from archiver.verify.fold import State
 from archiver.verify.report import Findings
 
-DELTA_LOG: Final = "events/_delta_log/"
-CACHES: Final = (layout.CHECKPOINTS, layout.INDEX, DELTA_LOG, layout.PROBES)
+CACHES: Final = (layout.CHECKPOINTS, layout.INDEX, layout.DELTA_LOG, layout.PROBES)
 
 
 @dataclass(slots=True)

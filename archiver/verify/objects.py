@@ -19,6 +19,7 @@ from archiver.store.base import Store
 from archiver.verify.content import Checked, check_data_file, check_quarantine_file
 from archiver.verify.fold import Named, State
 from archiver.verify.identities import Workspace
+from archiver.verify.origins import Origins
 from archiver.verify.report import Findings
 
 BYTES_IN_FLIGHT: Final = 192 << 20
@@ -150,7 +151,13 @@ class _Objects:
 
     def _read_data(self, named: Named) -> Checked:
         content = self._get(named.file.key)
-        return Checked(0, None) if content is None else check_data_file(content, named.file, self._findings)
+        if content is None:
+            return Checked(0, None)
+        key, state = named.file.key, self._state
+        is_first = key not in state.originals
+        originals = {} if is_first else state.originals_of(key)
+        origins = Origins(key, originals, self._findings, is_first=is_first)
+        return check_data_file(content, named.file, origins, self._findings)
 
     def _get(self, key: str) -> bytes | None:
         """Return an object's bytes; None, and reported, if the store does not give them."""

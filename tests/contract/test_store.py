@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from pyarrow import dataset
 
 from archiver.errors import ObjectNotFoundError, PreconditionFailedError, StoreError
-from archiver.store.base import Store
+from archiver.store.base import Deleted, Store
 from archiver.store.local import LocalStore
 from archiver.store.probe import race_creates
 
@@ -206,6 +206,22 @@ def test_what_is_deleted_is_gone_and_a_missing_key_is_no_error(store: Store) -> 
     assert store.get("a/b") == b"2"
 
 
+def test_a_deletion_says_how_many_keys_name_nothing_any_more(store: Store) -> None:
+    for key in ("a/b", "c"):
+        store.put(key, b"1")
+    assert store.delete(["a/b", "c", "never/was"]) == Deleted(3)
+    assert store.delete([]) == Deleted()
+
+
+def test_without_object_lock_nothing_is_locked(store: Store) -> None:
+    store.put("a", b"1")
+    assert store.lock_keep is None
+    assert store.locked_until("a") is None
+    assert store.lock([], datetime.now(UTC) + timedelta(days=2)) == 0
+    with pytest.raises(ObjectNotFoundError):
+        store.locked_until("b")
+
+
 def test_odd_keys_survive_every_call(store: Store) -> None:
     for key in ODD_KEYS:
         store.put(key, key.encode())
@@ -233,6 +249,7 @@ def assert_refused(store: Store, key: str) -> None:
         lambda: store.get(key),
         lambda: store.info(key),
         lambda: store.delete([key]),
+        lambda: store.locked_until(key),
         lambda: store.local_path(key),
     ):
         with pytest.raises(StoreError, match="key "):

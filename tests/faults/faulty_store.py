@@ -20,12 +20,14 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal, TypeVar, get_args
 
 from pyarrow import fs
 
 from archiver.errors import PreconditionFailedError, StoreError, WriteOutcomeUnknownError
-from archiver.store.base import ObjectInfo, PutMode, Store
+from archiver.spans import Span
+from archiver.store.base import Deleted, ObjectInfo, PutMode, Store
 
 Fault = Literal["fails", "lands_without_reply", "lands_later", "slow"]
 FAULTS: tuple[Fault, ...] = get_args(Fault)
@@ -132,10 +134,23 @@ class FaultyStore:
     def list(self, prefix: str = "", *, start_after: str = "") -> Iterator[ObjectInfo]:
         yield from self._call("list", prefix, lambda: self.inner.list(prefix, start_after=start_after))
 
-    def delete(self, keys: Iterable[str]) -> None:
+    def delete(self, keys: Iterable[str]) -> Deleted:
         every = [*keys]
         first = every[0] if every else ""
-        self._call("delete", first, lambda: self.inner.delete(every), writes=True)
+        return self._call("delete", first, lambda: self.inner.delete(every), writes=True)
+
+    @property
+    def lock_keep(self) -> Span | None:
+        return self.inner.lock_keep
+
+    def lock(self, keys: Iterable[str], until: datetime) -> int:
+        every = [*keys]
+        return self._call(
+            "lock", every[0] if every else "", lambda: self.inner.lock(every, until), writes=True
+        )
+
+    def locked_until(self, key: str) -> datetime | None:
+        return self._call("locked_until", key, lambda: self.inner.locked_until(key))
 
     def delete_temporaries(self, *, older_than_seconds: float) -> int:
         return self.inner.delete_temporaries(older_than_seconds=older_than_seconds)

@@ -16,14 +16,17 @@ import pytest
 
 from archiver import collect as collecting
 from archiver import layout
-from archiver.archive import open_archive
-from archiver.errors import ArchiverError, CommitConflictError, PreconditionFailedError
+from archiver.archive import AsOf, open_archive
+from archiver.config import Retention
+from archiver.errors import ArchiverError, CommitConflictError, ConfigError, PreconditionFailedError
 from archiver.ledger import commit as protocol
-from archiver.ledger.entry import Content, DataFile, digest_of
+from archiver.ledger.entry import Content, DataFile, Hold, digest_of
 from archiver.pipeline import RunReport, run
 from archiver.requeue import entries
+from archiver.retain import retain
 from archiver.sources.frozen import SpoolBatch
 from archiver.sources.spool import SpoolSource
+from archiver.spans import Span
 from archiver.store.base import Store
 from archiver.store.local import LocalStore
 from archiver.validate import Rules
@@ -109,7 +112,10 @@ def meanwhile(target: Any, name: str, *deeds: Callable[[], object]) -> Iterator[
 
 def _content(batch: str, **parts: Any) -> Content:
     return Content(
-        operation=parts.pop("operation", "append"), batch=batch, attempt=layout.new_attempt(), **parts
+        operation=parts.pop("operation", "append"),
+        batch=digest_of(batch.encode())[7:39],
+        attempt=layout.new_attempt(),
+        **parts,
     )
 
 
@@ -263,6 +269,24 @@ def a_file_is_removed_once(place: Path) -> None:
     assert open_archive(world.store).ledger.snapshot.sequence == 2
 
 
+@guards(Rule.HOLD_CHECK)
+def a_hold_that_comes_before_the_commit_of_an_expiry_keeps_its_rows(place: Path) -> None:
+    world = World(place)
+    world.add(event("a", timestamp="2020-02-29T10:15:00Z"))
+    archive = open_archive(world.store)
+    original = protocol.commit
+
+    def hold() -> None:
+        content = _content("a" * 32, operation="hold", hold=Hold("case", reason="asked for"))
+        ledger = open_archive(world.store).ledger
+        original(ledger, content, seen=ledger.snapshot.sequence)
+
+    with meanwhile(protocol, "commit", hold):
+        report = retain(archive, Retention(Span(400, "d")))
+    assert ids_of(open_archive(world.store)) == ["a"]
+    assert set(report.held) == {"case"}
+
+
 @guards(Rule.REQUEUE_CHECK)
 def an_entry_is_moved_once(place: Path) -> None:
     store = World(place).store
@@ -319,13 +343,14 @@ def a_fence_whose_reply_is_lost_is_a_fence(place: Path) -> None:
 def who_says_that_nothing_was_written_is_right_for_ever(place: Path) -> None:
     store, plan = World(place).store, FaultPlan()
     plan.on("put_once", "lands_later")
+    content = _content("b")
     try:
-        outcome = _commit(FaultyStore(store, plan), _content("b"))
+        outcome = _commit(FaultyStore(store, plan), content)
         told = isinstance(outcome, protocol.Committed)
     except CommitConflictError:  # "nothing of ours is in the ledger"
         told = False
     plan.release()
-    assert ("b" in open_archive(store).ledger.snapshot.batches) is told
+    assert (content.batch in open_archive(store).ledger.snapshot.batches) is told
 
 
 # 5 acknowledge
@@ -397,6 +422,19 @@ def files_that_a_kept_snapshot_names_are_kept(place: Path) -> None:
     collecting.collect(open_archive(world.store), grace=NOW, force=True)
     archive = open_archive(world.store)
     assert [archive.store.info(one).key for one in archive.ledger.at(1).files] == [key]
+
+
+@guards(Rule.OLDEST_READABLE_FIRST)
+def who_asks_for_a_snapshot_whose_files_are_gone_is_told(place: Path) -> None:
+    world = World(place)
+    world.add(event("a"))
+    (key,) = open_archive(world.store).ledger.snapshot.files
+    _commit(world.store, _content("c", removed=(key,), operation="expire"))
+    report = collecting.collect(open_archive(world.store), grace=NOW, keep_snapshots=NOW, force=True)
+    assert report.deleted == [key]
+    with pytest.raises(ConfigError, match="no longer readable"):
+        open_archive(world.store, as_of=AsOf(1))
+    assert [one for one in verify(world.store).damages if one.object == key] == []
 
 
 @guards(Rule.OLDEST_READABLE_RISES)

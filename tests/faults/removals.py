@@ -84,12 +84,12 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
             _ATTEMPT,
             "self.seen = archive.ledger.snapshot.sequence",
             "self.seen = vars(Attempt.__init__).setdefault(batch, archive.ledger.snapshot.sequence)",
-            "self._files = dict(archive.ledger.snapshot.files)",
-            "self._files = dict(archive.ledger.at(self.seen).files)",
+            "Background(archive.ledger.snapshot)",
+            "Background(archive.ledger.at(self.seen))",
         ),
     ),
     Rule.IDENTIFY_AGAINST_SEEN: (
-        _change(_ATTEMPT, "archive.ledger.snapshot.files", "archive.ledger.at(0).files"),
+        _change(_ATTEMPT, "Background(archive.ledger.snapshot)", "Background(archive.ledger.at(0))"),
     ),
     Rule.ATTEMPT_IN_NAMES: (
         _change("archiver.layout:data_file", "{batch}-{attempt}-{number}", "{batch}-{0:028d}-{number}"),
@@ -115,9 +115,8 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     ),
     Rule.STOP_WHEN_FENCED: (_change(_COMMIT, "if content.attempt in head.fenced:", "if False:"),),
     Rule.CURSOR_CHECK: (_change(_MISFIT, 'if source.get("after") is not None and', "if False and"),),
-    Rule.REMOVED_IS_LIVE: (
-        _change(_MISFIT, "if any(key not in head.files for key in content.removed):", "if False:"),
-    ),
+    Rule.REMOVED_IS_LIVE: (_change(_MISFIT, "if len(going) < len(content.removed):", "if False:"),),
+    Rule.HOLD_CHECK: (_change(_MISFIT, 'if content.operation == "expire":', "if False:"),),
     Rule.REQUEUE_CHECK: (_change(_MISFIT, "if not head.moved.isdisjoint(content.moved):", "if False:"),),
     Rule.NEW_ATTEMPT_ON_IDENTITY: (
         _change(_COMMIT, "if behind_seen and collides(behind_seen):", "if False:"),
@@ -125,8 +124,8 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     Rule.SUPPLEMENT_IS_IDENTITY: (
         _change(
             "archiver.identity:Identities.collides",
-            "if file.partition.workspace in workspaces:",
-            'if file.partition.workspace in workspaces and file.partition.dataset != "supplements":',
+            "if file.partition.workspace in workspaces",
+            'if file.partition.workspace in workspaces and file.partition.dataset != "supplements"',
         ),
     ),
     Rule.AIM_BEHIND_VALIDATED: (
@@ -162,7 +161,7 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     Rule.FENCE_UNKNOWN: (
         _change(
             _COLLECT,
-            "report.fenced = _fence(archive, doomed)",
+            "report.fenced = _fence(archive, doomed, oldest if raises else 0)",
             "report.fenced = []",
             "(doomed if dry_run else set())",
             "doomed",
@@ -174,14 +173,23 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     Rule.DELETE_READS_HEAD_AGAIN: (
         _change(
             _COLLECT,
-            "head = archive.ledger.refresh()\n    garbage",
-            "head = archive.ledger.at(archive.ledger.refresh().sequence)\n    garbage",
+            "head = archive.ledger.refresh()\n    oldest",
+            "head = archive.ledger.at(archive.ledger.refresh().sequence)\n    oldest",
             "head = archive.ledger.refresh()\n    dead = head.fenced",
             "dead = head.fenced | doomed",
         ),
     ),
     Rule.DELETE_SPARES_KEPT: (
-        _change("archiver.ledger.snapshot:Snapshot.reachable", "return kept |", "return"),
+        _change("archiver.collect:_Reach.of", "if self.superseded.get(key, -1) > self._oldest", "if False"),
+    ),
+    Rule.OLDEST_READABLE_FIRST: (
+        _change(
+            _COLLECT,
+            "elif doomed or raises:",
+            "elif doomed:",
+            "oldest if dry_run and raises else head.oldest_readable",
+            "oldest",
+        ),
     ),
     Rule.OLDEST_READABLE_RISES: (
         _change(_COMMIT, "max(head.oldest_readable, oldest_readable)", "oldest_readable"),
@@ -192,8 +200,6 @@ NOT_IN_THE_CODE: dict[Rule, str] = {
     Rule.BASE_KEPT: "step 3 looks into the folded state, which holds the batches since the first commit",
     Rule.CURSOR_AS_OF_BASE: "no source with a cursor yet",
     Rule.CURSOR_AT_THE_HEAD: "the moves after `base` are not kept apart: there is nothing else to look at",
-    Rule.HOLD_CHECK: "no expiry yet",
-    Rule.OLDEST_READABLE_FIRST: "nothing raises it yet: no compaction and no expiry",
 }
 
 

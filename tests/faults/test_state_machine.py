@@ -1,4 +1,4 @@
-"""deliver, run, crash, rerun, requeue, collect in any order, against a dictionary."""
+"""Every operation of an operator in any order, on two hosts, disturbed and not, against a dictionary."""
 
 from __future__ import annotations
 
@@ -7,164 +7,151 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from deltalake import DeltaTable
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
-    precondition,
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from archiver import layout
 from archiver.archive import open_archive
-from archiver.collect import collect
-from archiver.errors import ArchiverError
-from archiver.ledger import commit as protocol
-from archiver.pipeline import run
-from archiver.requeue import entries, requeue
-from archiver.sources.spool import SpoolSource
-from archiver.store.local import LocalStore
-from archiver.validate import Rules
+from archiver.delta.publish import check, publish
+from archiver.requeue import entries
 from archiver.verify import verify
-from tests.faults.faulty_store import FaultPlan, FaultyStore
-from tests.support import event, ids_of, new_archive
+from tests.faults.faulty_store import FaultPlan
+from tests.faults.machine import CACHES, DAY_US, IDS, KINDS, OPERATIONS, World, body
 
-IDS = st.integers(0, 11)
-# What may be delivered under an id. `late` is refused by today's rules and passes after a repair.
-KINDS = st.sampled_from(["plain", "plain", "again", "more", "contradicting", "late", "rubbish"])
-STRICT = Rules(source="spool", schemas={"events": '{"properties":{"data":{"not":{"required":["late"]}}}}'})
-RELAXED = Rules(source="spool")
-
-
-def _body(number: int, kind: str) -> bytes:
-    """Every body of an id holds what `plain` holds; `more` adds, `contradicting` contradicts."""
-    parts: dict[str, dict[str, object]] = {
-        "plain": {},
-        "again": {},
-        "more": {"ip_city": "Berlin"},
-        "contradicting": {"action": "document.deleted"},
-        "late": {"late": True},
-    }
-    if kind == "rubbish":
-        return b'{"rubbish":%d' % number
-    when = "2026-03-27T00:00:00Z" if kind == "again" else "2026-03-26T10:15:00Z"
-    return event(f"e{number}", workspace=f"w{number % 2}", timestamp=when, **parts[kind])
+HOSTS = st.sampled_from([0, 1])
+BATCHES = st.lists(st.tuples(st.integers(0, IDS - 1), st.sampled_from(KINDS)), min_size=1, max_size=6)
+# What takes files away is worth more tries.
+NAMES = st.sampled_from(["compact", "retain", "collect", "compact", "retain", "run", *OPERATIONS])
+FAULTS = st.sampled_from(["fails", "lands_without_reply", "lands_later"])
 
 
 class ArchiveMachine(RuleBasedStateMachine):
-    """The archive and its spool on one side; on the other what was delivered."""
+    """The rules; what they do and what must hold afterwards is the `World`'s."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.place = Path(tempfile.mkdtemp(prefix="machine-"))
-        self.spool = self.place / "spool"
-        self.spool.mkdir()
-        self.store = LocalStore(self.place / "archive")
-        self.delivered: Counter[bytes] = Counter()
-        self.files = 0
-        self.plans: list[FaultPlan] = []
-        self.patch = pytest.MonkeyPatch()
-        quick = {**protocol.commit.__kwdefaults__, "pause": lambda _: None}  # type: ignore[dict-item]
-        self.patch.setattr(protocol.commit, "__kwdefaults__", quick)
+    @initialize(batch=BATCHES)
+    def create(self, batch: list[tuple[int, str]]) -> None:
+        self.world = World(Path(tempfile.mkdtemp(prefix="machine-")))
+        self.deliver_and_run(0, batch)
 
-    @initialize()
-    def create(self) -> None:
-        new_archive(self.store)
+    @rule(host=HOSTS, batch=BATCHES)
+    def deliver(self, host: int, batch: list[tuple[int, str]]) -> None:
+        self.world.deliver(self.world.hosts[host], [body(number, kind) for number, kind in batch])
 
-    @rule(batch=st.lists(st.tuples(IDS, KINDS), min_size=1, max_size=6))
-    def deliver(self, batch: list[tuple[int, str]]) -> None:
-        bodies = [_body(number, kind) for number, kind in batch]
-        self.delivered.update(bodies)
-        self.files += 1
-        (self.spool / f"{self.files:04}.jsonl").write_bytes(b"\n".join(bodies))
+    @rule(host=HOSTS, batch=BATCHES)
+    def deliver_and_run(self, host: int, batch: list[tuple[int, str]]) -> None:
+        self.deliver(host, batch)
+        self.world.act(self.world.hosts[host], "run")
 
-    @rule()
-    def run(self) -> None:
-        self._run(self.store)
+    @rule(host=HOSTS, day=st.integers(0, 2), workspace=st.integers(0, 1), kind=st.sampled_from(KINDS))
+    def deliver_bit_by_bit(self, host: int, day: int, workspace: int, kind: str) -> None:
+        """Several small files for one partition: what compaction is for."""
+        for number in range(8 * day + workspace, 8 * day + 8, 2):
+            self.deliver_and_run(host, [(number, kind)])
 
-    @rule(call=st.integers(1, 30), fault=st.sampled_from(["fails", "lands_without_reply", "lands_later"]))
-    def run_with_a_fault(self, call: int, fault: str) -> None:
+    @rule(host=HOSTS, name=NAMES)
+    def do(self, host: int, name: str) -> None:
+        self.world.act(self.world.hosts[host], name)
+
+    @rule(host=HOSTS, name=NAMES, call=st.integers(1, 40), fault=FAULTS)
+    def do_with_a_fault(self, host: int, name: str, call: int, fault: str) -> None:
         plan = FaultPlan()
         plan.at(call, fault)  # type: ignore[arg-type]
-        self.plans.append(plan)
-        try:
-            self._run(FaultyStore(self.store, plan))
-        except ArchiverError:
-            pass
+        self.world.plans.append(plan)
+        self.world.act(self.world.hosts[host], name, plan=plan)
+
+    @rule(host=HOSTS, name=NAMES, call=st.integers(1, 40), besides=NAMES)
+    def do_while_the_other_host_does(self, host: int, name: str, call: int, besides: str) -> None:
+        hosts = self.world.hosts
+        self.world.interrupted(hosts[host], name, call, hosts[1 - host], besides)
 
     @rule()
     def late_writes_arrive(self) -> None:
-        for plan in self.plans:
-            plan.release()
-        self.plans.clear()
+        self.world.late_writes_arrive()
 
-    @rule()
-    def requeue_after_a_repair(self) -> None:
-        requeue(open_archive(self.store), lambda _: RELAXED, lambda _: True)
+    @rule(days=st.sampled_from([1, 20, 45]))
+    def time_passes(self, days: int) -> None:
+        self.world.now_us += days * DAY_US
 
-    @rule()
-    def collect(self) -> None:
-        collect(open_archive(self.store), grace=timedelta(0), force=True)
+    @rule(back=st.integers(0, 20))
+    def look_back(self, back: int) -> None:
+        seen = sorted(self.world.remembered, reverse=True)
+        self.world.look_back(seen[back % len(seen)])
 
-    @precondition(lambda self: self.files)
+    @rule(
+        prefix=st.sampled_from(CACHES),
+        number=st.integers(0, 1000),
+        how=st.sampled_from(["one", "all", "flipped"]),
+    )
+    def a_cache_is_lost_or_rots(self, prefix: str, number: int, how: str) -> None:
+        self.world.lose_cache(prefix, number, how)
+
     @invariant()
-    def no_event_is_there_twice_and_the_counts_add_up(self) -> None:
-        archive = open_archive(self.store)
-        assert archive.ledger.snapshot.totals.adds_up()
-        found = ids_of(archive)
-        assert len(found) == len(set(found)), found
-
-    def _run(self, store: object) -> None:
-        source = SpoolSource(self.spool, settle_seconds=0)
-        run(open_archive(store), source, rules=STRICT, workers=0)  # type: ignore[arg-type]
+    def what_must_hold_holds(self) -> None:
+        if hasattr(self, "world"):
+            self.world.look()
 
     def teardown(self) -> None:
+        if not hasattr(self, "world"):
+            return
         try:
             self._settle()
         finally:
-            self.patch.undo()
-            shutil.rmtree(self.place, ignore_errors=True)
+            self.world.close()
+            shutil.rmtree(self.world.place, ignore_errors=True)
 
     def _settle(self) -> None:
         """Run once more without faults; then everything delivered is accounted for."""
-        self._run(self.store)
-        self.late_writes_arrive()
-        self.requeue_after_a_repair()
-        self.collect()
-        archive = open_archive(self.store)
-        assert archive.ledger.snapshot.totals.read == self.delivered.total()
-        assert set(ids_of(archive)) == self._events_that_were_delivered()
+        world = self.world
+        world.late_writes_arrive()
+        for host in world.hosts:
+            world.act(host, "run")
+        world.act(world.hosts[0], "requeue")
+        world.look()
+        for sequence in world.remembered:
+            world.look_back(sequence)
+        archive = open_archive(world.store)
+        assert archive.ledger.snapshot.totals.read == world.delivered.total()
+        rows = world.live()
+        ids = {row[2] for row in rows if row[0] == "events"}
+        assert world.events_that_must_be_there() <= ids
         kept = Counter(entry.rejection.body for entry in entries(archive))
-        for body, count in self.delivered.items():
-            if body.startswith(b'{"rubbish"'):
-                assert kept[body] == count
-        assert not verify(self.store).damages
+        for sent, count in world.delivered.items():
+            if sent.startswith(b'{"rubbish"'):
+                assert kept[sent] == count
+        publish(archive)
+        check(archive).refuse()
+        seen = DeltaTable(str(world.place / "archive" / "events")).to_pyarrow_table(columns=["id", "body"])
+        pairs = zip(seen["id"].to_pylist(), seen["body"].to_pylist(), strict=True)
+        assert Counter(pairs) == Counter((row[2], row[4]) for row in rows.elements() if row[0] == "events")
+        world.act(world.hosts[0], "collect")
+        assert not verify(world.store).damages
+        reachable = open_archive(world.store).ledger.snapshot.reachable()
+        strange = [
+            info.key
+            for info in world.store.list()
+            if info.key not in reachable
+            and layout.sequence_of(info.key) is None
+            and not info.key.startswith((*CACHES, layout.DELTA_LOG))
+        ]
+        held = set(world.held_objects())
+        assert set(strange) <= held, strange
 
-    def _events_that_were_delivered(self) -> set[str]:
-        return {
-            f"e{number}"
-            for number in range(12)
-            for kind in ("plain", "again", "more", "contradicting", "late")
-            if self.delivered[_body(number, kind)]
-        }
 
-
-def test_any_order_of_deliver_run_crash_requeue_and_collect() -> None:
+def test_any_order_of_operations_on_two_hosts_disturbed_or_not() -> None:
     run_state_machine_as_test(
         ArchiveMachine,
-        settings=settings(max_examples=15, stateful_step_count=12, deadline=None),
+        settings=settings(max_examples=15, stateful_step_count=14, deadline=None),
     )
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
-def test_many_orders_of_deliver_run_crash_requeue_and_collect() -> None:
+def test_many_orders_of_operations_on_two_hosts() -> None:
     deadline = time.monotonic() + float(os.environ.get("SOAK_SECONDS", "600"))
     examples = 0
     while time.monotonic() < deadline:
@@ -172,11 +159,12 @@ def test_many_orders_of_deliver_run_crash_requeue_and_collect() -> None:
             ArchiveMachine,
             settings=settings(
                 max_examples=25,
-                stateful_step_count=25,
+                stateful_step_count=30,
                 deadline=None,
                 database=None,
                 suppress_health_check=list(HealthCheck),
             ),
         )
         examples += 25
-    print(f"soak: {examples} sequences of 25 steps")
+    told = ", ".join(f"{name} {count:,}" for name, count in sorted(World.met.items()))
+    print(f"soak: {examples} sequences of 30 steps; met: {told}")
