@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 SOAK_MINUTES ?= 120
+BENCH_DAYS ?= 5 50 250
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: demo test lint suite soak bench services clean
@@ -26,8 +27,14 @@ lint: $(VENV)/.installed-test
 soak: services $(VENV)/.installed-test
 	SOAK_MINUTES=$(SOAK_MINUTES) $(BIN)/python -m tests.soak
 
-bench: $(VENV)/.installed-test
+# Takes hours: 1 M, 10 M and 50 M events locally, 5 M on an S3 server. Each line can be called alone.
+bench: services $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench $(BENCH_ARGS)
+	$(BIN)/python -m tests.bench.bench_index
+	$(BIN)/python -m tests.bench.bench_ledger
+	for days in $(BENCH_DAYS); do $(BIN)/python -m tests.bench.years --days $$days || exit 1; done
+	$(BIN)/python -m tests.bench.requests
+	$(BIN)/python -m tests.bench.years --s3 --days 25
 
 services:
 	@bash .ci/install-services

@@ -39,7 +39,9 @@ LONGEST_PARTITION_VALUE_BYTES = 200
 
 _PLAIN = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-.~")
 _COMMIT = re.compile(r"_ledger/([0-9]{20})\.json", re.ASCII)
-_CHECKPOINT = re.compile(r"_ledger/checkpoints/[0-9]{20}-([0-9]{20})-([0-9a-f]{16})\.json", re.ASCII)
+_CHECKPOINT = re.compile(
+    r"_ledger/checkpoints/[0-9]{20}-([0-9]{20})-[0-9]{14}-([0-9a-f]{16})\.json", re.ASCII
+)
 _LARGEST_SEQUENCE = 10**20 - 1
 _INDEX_HEAD = re.compile(r"_index/heads/([0-9]{20})-[0-9]{14}-([0-9a-f]{16})\.json", re.ASCII)
 _ATTEMPT_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{28})-[0-9a-z-]+\.[0-9a-z.]+", re.ASCII)
@@ -106,9 +108,16 @@ def file_list(batch: str, attempt: str, number: int) -> str:
     return f"{LISTS}{batch}-{attempt}-added-{number}.json"
 
 
-def checkpoint(sequence: int, digest: str) -> str:
-    """Key of a checkpoint's manifest with this digest. The newest one comes first in a listing."""
-    return f"{CHECKPOINTS}{_LARGEST_SEQUENCE - sequence:020d}-{sequence:020d}-{digest[7:23]}.json"
+def checkpoint(sequence: int, written_at_ms: int, digest: str) -> str:
+    """Key of a checkpoint's manifest. That of the newest commit, written last, comes first in a listing.
+
+    Args:
+        sequence: Of the commit whose state it is.
+        written_at_ms: By the writer's clock, in milliseconds since 1970.
+        digest: Of the manifest's bytes.
+    """
+    order = f"{_LARGEST_SEQUENCE - sequence:020d}-{sequence:020d}-{10**14 - 1 - written_at_ms:014d}"
+    return f"{CHECKPOINTS}{order}-{digest[7:23]}.json"
 
 
 def checkpoint_part(first: int, last: int, kind: str) -> str:

@@ -120,13 +120,12 @@ def rows_of(archive: Archive, dataset: str = "events") -> list[dict[str, Any]]:
     from archiver.datafile import decode  # noqa: PLC0415
 
     rows: list[dict[str, Any]] = []
-    for file in archive.ledger.refresh().files.values():
-        if file.partition.dataset == dataset:
-            content = archive.store.get(file.key)
-            assert digest_of(content) == file.digest
-            table = decode(content, file.key, dataset, columns.SCHEMAS[dataset].names)
-            assert table.num_rows == file.rows
-            rows.extend(table.to_pylist())
+    for file in archive.ledger.refresh().files.select(dataset):
+        content = archive.store.get(file.key)
+        assert digest_of(content) == file.digest
+        table = decode(content, file.key, dataset, columns.SCHEMAS[dataset].names)
+        assert table.num_rows == file.rows
+        rows.extend(table.to_pylist())
     return rows
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import random
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from archiver import layout, maintain
 from archiver.archive import Archive, AsOf, open_archive
+from archiver.cli.checkpoint import checkpoint_command
 from archiver.collect import collect
 from archiver.errors import StoreError
 from archiver.ledger import checkpoint, checkpoint_parts
+from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Commit, Content, Counts, DataFile, Hold, ListedObject, digest_of
 from archiver.ledger.ledger import Ledger
 from archiver.ledger.snapshot import Snapshot
@@ -177,7 +181,7 @@ def _parts(store: Store) -> list[str]:
     return [info.key for info in store.list(layout.CHECKPOINT_PARTS)]
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_a_checkpoint_gives_the_state_that_the_commits_give(local_store: LocalStore, seed: int) -> None:
     made = Made(local_store, seed)
     made.grow(3)
@@ -194,6 +198,14 @@ def test_a_checkpoint_gives_the_state_that_the_commits_give(local_store: LocalSt
         pinned = Ledger.open(local_store).pinned(earlier)
         assert_same(pinned.snapshot, folded(local_store, earlier), made.oldest)
         assert Ledger.open(local_store).sequence_at(earlier * 1_000_000 + 5) == earlier
+
+
+def test_every_kind_of_store_gives_a_checkpoint_back(store: Store) -> None:
+    made = Made(store, 6)
+    made.grow(25)
+    Ledger.open(store).write_checkpoint()
+    made.grow(4)
+    assert_same(Ledger.open(store).snapshot, folded(store, made.sequence), made.oldest)
 
 
 def test_a_ledger_follows_commits_that_remove_what_the_checkpoint_holds(local_store: LocalStore) -> None:
@@ -299,6 +311,19 @@ def test_a_damaged_part_is_named_in_the_log_and_the_next_checkpoint_heals(
     assert caplog.text == ""
 
 
+def test_a_rebuilt_checkpoint_takes_the_place_of_a_damaged_one_of_the_same_commit(
+    local_store: LocalStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = Made(local_store, 4)
+    made.grow(40)
+    Ledger.open(local_store).write_checkpoint()
+    for key in _parts(local_store):
+        _cut(local_store, key, random.Random(1))
+    assert Ledger.open(local_store).write_checkpoint(rebuild=True).commits == 40
+    assert_same(Ledger.open(local_store).snapshot, folded(local_store, made.sequence), made.oldest)
+    assert "left aside" not in caplog.text
+
+
 def test_a_store_that_cannot_give_a_checkpoint_gives_the_archive_all_the_same(
     local_store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -381,6 +406,54 @@ def test_a_checkpoint_that_cannot_be_written_is_a_line_in_the_log(
     assert "the disk is full" in caplog.text
 
 
+def test_a_checkpoint_that_was_written_in_part_is_none(
+    local_store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = Made(local_store, 4)
+    made.grow(40)
+    Ledger.open(local_store).write_checkpoint()
+    made.grow(40)
+    original = LocalStore.put
+    for fails_at in range(3):  # files, commits, manifest
+        left = [fails_at]
+
+        def put(self: LocalStore, key: str, content: bytes, left: list[int] = left, **rest: Any) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise StoreError("the disk is full")
+            original(self, key, content, **rest)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalStore, "put", put)
+            with pytest.raises(StoreError):
+                Ledger.open(local_store).write_checkpoint()
+        found = Ledger.open(local_store)
+        assert found.checkpoint == 39
+        assert_same(found.snapshot, folded(local_store, made.sequence), made.oldest)
+
+
+@pytest.fixture
+def _own_logging() -> Iterator[None]:
+    """A command sends log records elsewhere; the tests behind it want to see them."""
+    logger = logging.getLogger("archiver")
+    before = (logger.handlers, logger.propagate, logger.level)
+    yield
+    logger.handlers, logger.propagate = before[:2]
+    logger.setLevel(before[2])
+
+
+@pytest.mark.usefixtures("_own_logging")
+def test_the_command_says_what_it_folded(archive: Archive, tmp_path: Path) -> None:
+    place = ["--archive", str(tmp_path / "archive")]
+    archive_bodies(archive, event("z"))
+    told = CliRunner().invoke(checkpoint_command, [*place, "--json"])
+    assert json.loads(told.output)["sequence"] == 6
+    told = CliRunner().invoke(checkpoint_command, place)
+    assert "checkpoint of commit 6: it was there already, 6 live files" in told.output
+    told = CliRunner().invoke(checkpoint_command, [*place, "--rebuild"])
+    assert "7 commits folded" in told.output
+
+
 def test_collect_leaves_the_newest_two_checkpoints(archive: Archive) -> None:
     for _ in range(2):
         open_archive(archive.store).ledger.write_checkpoint(rebuild=True)
@@ -398,6 +471,23 @@ def test_collect_leaves_the_newest_two_checkpoints(archive: Archive) -> None:
     }
     assert set(_parts(archive.store)) == named
     assert ids_of(open_archive(archive.store)) == list("abcde")
+
+
+def test_collect_deletes_a_file_that_the_checkpoint_has_forgotten(archive: Archive) -> None:
+    """As after a crash between the commit that let go of it and its deletion."""
+    gone = archive.ledger.snapshot.files.select(workspaces=["ws_a"])[0].key
+    head = archive.ledger.refresh().sequence
+    content = Content("expire", secrets.token_hex(16), layout.new_attempt(), removed=(gone,))
+    assert isinstance(protocol.commit(archive.ledger, content, seen=head), protocol.Committed)
+    for _ in range(5):  # enough for the parts to be merged
+        fence = Content("fence", secrets.token_hex(16), layout.new_attempt())
+        protocol.commit(archive.ledger, fence, seen=head, oldest_readable=head + 1)
+    open_archive(archive.store).ledger.write_checkpoint()
+    fresh = open_archive(archive.store)
+    assert gone not in fresh.ledger.snapshot.files.superseded()
+    report = collect(fresh, grace=OLD, force=True)
+    assert (report.deleted, report.unexplained) == ([gone], [])
+    assert not verify(archive.store).damages
 
 
 def test_young_objects_of_checkpoints_are_left_alone(archive: Archive) -> None:

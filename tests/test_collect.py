@@ -14,6 +14,7 @@ from archiver import clock, layout
 from archiver.archive import Archive, AsOf, open_archive
 from archiver.cli.collect import collect_command
 from archiver.collect import collect
+from archiver.compact import compact
 from archiver.errors import ConfigError
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Content, Hold, Operation
@@ -201,6 +202,22 @@ def test_the_oldest_readable_commit_is_raised_only_where_something_goes(archive:
     archive_bodies(archive, event("c"))
     collect(archive, keep_snapshots=NOW, force=True)
     assert archive.ledger.refresh().sequence == head + 1
+
+
+def test_a_fence_alone_does_not_raise_it(archive: Archive) -> None:
+    attempt, _ = _leave_behind(archive.store)
+    assert collect(archive, grace=NOW, keep_snapshots=NOW, force=True).fenced == [attempt]
+    assert archive.ledger.refresh().oldest_readable == 0
+
+
+def test_a_hold_does_not_keep_what_a_compaction_took_over(archive: Archive) -> None:
+    for number in range(3):
+        archive_bodies(archive, event(f"n{number}"))
+    old = set(archive.ledger.snapshot.files)
+    compact(archive)
+    _commit(archive, "hold", hold=Hold("case-7"))
+    report = collect(archive, keep_snapshots=NOW, force=True)
+    assert (set(report.deleted), report.held) == (old, [])
 
 
 def test_one_commit_declares_dead_and_raises_the_oldest_readable(archive: Archive) -> None:

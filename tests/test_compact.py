@@ -362,6 +362,23 @@ def test_a_policy_that_makes_no_sense_is_refused(archive: Archive, policy: Polic
         compact(archive, policy)
 
 
+def test_lines_that_are_too_large_in_memory_are_taken_in_parts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = new_archive(tmp_path / "a", format="jsonl.gz")
+    fill(archive, 5)
+    before = contents(archive)
+    lines = len("\n".join(row["body"] for row in before))
+    monkeypatch.setattr(merging, "MOST_LINES_BYTES", lines // 2)
+    report = compact(archive)
+    assert report.files_before >= 3
+    assert len(archive.ledger.snapshot.files) > 1
+    assert contents(archive) == before
+    monkeypatch.setattr(merging, "MOST_LINES_BYTES", 10)
+    fill(archive, 5, first=5)
+    assert compact(archive).commits == []
+
+
 # --- commits ---------------------------------------------------------------------------------------
 
 
@@ -536,6 +553,16 @@ def test_nothing_is_taken_over_from_a_damaged_file(tmp_path: Path, data_format: 
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
     with pytest.raises(IntegrityError, match=key.rpartition("/")[2]):
+        compact(archive)
+    assert len(archive.ledger.refresh().files) == 4
+
+
+def test_rows_that_the_ledger_does_not_know_are_not_taken_over(archive: Archive, tmp_path: Path) -> None:
+    """A whole Parquet file in the place of another: only its digest tells."""
+    fill(archive, 4)
+    one, other = list(archive.ledger.snapshot.files)[:2]
+    (tmp_path / "a" / one).write_bytes((tmp_path / "a" / other).read_bytes())
+    with pytest.raises(IntegrityError, match="expected sha256:"):
         compact(archive)
     assert len(archive.ledger.refresh().files) == 4
 

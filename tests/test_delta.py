@@ -8,6 +8,7 @@ import logging
 import os
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -15,17 +16,20 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+from click.testing import CliRunner
 
 from archiver import columns, layout, maintain
 from archiver.archive import Archive, open_archive
+from archiver.cli.main import cli
 from archiver.config import read_settings
 from archiver.delta import checkpoint
 from archiver.delta.actions import WRITER_FEATURE, table_of, version_of
 from archiver.delta.publish import check, newest_version, publish, rebuild
-from archiver.errors import ConfigError, IntegrityError, ObjectNotFoundError, StoreError
+from archiver.errors import ArchiverError, ConfigError, IntegrityError, ObjectNotFoundError, StoreError
 from archiver.ledger.entry import Commit, Content, DataFile, Hold
 from archiver.store.base import Store
 from archiver.store.local import LocalStore
+from tests.integration.delta_history import expire
 from tests.support import alert, archive_bodies, event, new_archive
 
 ATTEMPT = "019d27a3b8c0" + "0" * 16
@@ -68,6 +72,16 @@ def _versions(store: Store) -> list[int]:
 
 def _log(store: Store) -> dict[str, bytes]:
     return {info.key: store.get(info.key) for info in store.list(layout.DELTA_LOG)}
+
+
+class _Around:
+    """A store around another; what is not overridden is the other's."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.store, name)
 
 
 @pytest.fixture
@@ -249,16 +263,23 @@ def test_two_that_publish_at_once_put_the_same_versions(archive: Archive) -> Non
     }
 
 
+def test_other_bytes_that_come_while_we_publish_are_noticed(archive: Archive) -> None:
+    archive.store.delete(_log(archive.store))
+
+    class Overtaken(_Around):
+        def put(self, key: str, content: bytes, **options: Any) -> None:
+            if key == layout.delta_version(2):
+                self.store.put(key, b"somebody else's")
+            self.store.put(key, content, **options)
+
+    with pytest.raises(IntegrityError, match=r"00000000000000000002\.json"):
+        publish(replace(archive, store=Overtaken(archive.store)))  # type: ignore[arg-type]
+
+
 def test_versions_are_put_in_order_so_that_a_failure_leaves_no_gap(archive: Archive) -> None:
     archive.store.delete(_log(archive.store))
 
-    class Failing:
-        def __init__(self, store: Store) -> None:
-            self.store = store
-
-        def __getattr__(self, name: str) -> Any:
-            return getattr(self.store, name)
-
+    class Failing(_Around):
         def put(self, key: str, content: bytes, **options: Any) -> None:
             if key == layout.delta_version(2):
                 raise StoreError("the disk is full")
@@ -270,7 +291,10 @@ def test_versions_are_put_in_order_so_that_a_failure_leaves_no_gap(archive: Arch
     assert publish(archive).published == [2, 3, 4]
 
 
-def test_an_archive_of_json_lines_has_no_delta_log(tmp_path: Path) -> None:
+def test_an_archive_of_json_lines_has_no_delta_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("archiver"), "propagate", True)
     archive = new_archive(tmp_path / "a", format="jsonl.gz")
     archive_bodies(archive, event("e"))
     for action in (publish, check, rebuild):
@@ -278,6 +302,7 @@ def test_an_archive_of_json_lines_has_no_delta_log(tmp_path: Path) -> None:
             action(archive)
     maintain.after_commits(archive)
     assert _log(archive.store) == {}
+    assert "Delta" not in caplog.text  # nothing is amiss
 
 
 def test_who_wants_no_delta_log_gets_none_from_a_run(tmp_path: Path) -> None:
@@ -416,6 +441,13 @@ def test_a_checkpoint_that_hides_a_file_is_strange_and_so_is_the_pointer_to_it(a
     assert checkpoint.says(archive.store.get(layout.delta_checkpoint(4)), first, files)
 
 
+def test_a_check_knows_what_is_no_longer_live(archive: Archive) -> None:
+    expire(archive, "2026-03-26", workspaces=("x",))
+    publish(archive)
+    assert checkpoint.write(archive) == 4
+    check(archive).refuse()
+
+
 def test_a_log_that_was_lost_is_made_again_as_it_was(archive: Archive) -> None:
     publish(archive)
     checkpoint.write(archive)
@@ -437,36 +469,45 @@ def test_a_check_writes_nothing(archive: Archive) -> None:
 # ------------------------------------------------------------------ the command
 
 
-def _archiver(*words: str, **environment: str) -> tuple[int, dict[str, Any]]:
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "archiver", *words, "--json"],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**inherited, "PYTHONPATH": ":".join(sys.path), **environment},
-    )
-    assert "Traceback" not in done.stderr, done.stderr
-    return done.returncode, json.loads(done.stdout)
+Command = Callable[..., tuple[int, dict[str, Any]]]
 
 
-def test_the_command_publishes_checks_and_mends(archive: Archive) -> None:
+@pytest.fixture
+def archiver(monkeypatch: pytest.MonkeyPatch) -> Iterator[Command]:
+    """Call the command line in this process: exit code and document."""
+    for name in [name for name in os.environ if name.startswith("ARCHIVER_")]:
+        monkeypatch.delenv(name)
+    logger = logging.getLogger("archiver")
+    before = (logger.handlers, logger.propagate, logger.level)
+
+    def call(*words: str, **environment: str) -> tuple[int, dict[str, Any]]:
+        done = CliRunner().invoke(cli, [*words, "--json"], env=environment)
+        if isinstance(done.exception, ArchiverError):
+            return done.exception.exit_code, {"message": done.exception.message}
+        return done.exit_code, json.loads(done.stdout)
+
+    yield call
+    logger.handlers, logger.propagate = before[:2]
+    logger.setLevel(before[2])
+
+
+def test_the_command_publishes_checks_and_mends(archive: Archive, archiver: Command) -> None:
     where = ("--archive", archive.store.location)
-    code, told = _archiver("publish", "delta", "--dry-run", *where)
+    code, told = archiver("publish", "delta", "--dry-run", *where)
     assert (code, told["published"]) == (0, [0, 1, 2, 3, 4])
     assert _log(archive.store) == {}
-    code, told = _archiver("publish", "delta", *where)
+    code, told = archiver("publish", "delta", *where)
     assert (code, told["published"]) == (0, [0, 1, 2, 3, 4])
     _alter(archive.store, layout.delta_version(2), b'"add"', b'"txn"')
-    code, told = _archiver("publish", "delta", *where, ARCHIVER_DRY_RUN="1")
-    assert (code, told["kind"]) == (20, "integrity")
+    code, told = archiver("publish", "delta", *where, ARCHIVER_DRY_RUN="1")
+    assert code == 20
     assert layout.delta_version(2) in told["message"]
-    code, told = _archiver("publish", "delta", "--rebuild", *where)
+    code, told = archiver("publish", "delta", "--rebuild", *where)
     assert (code, told["altered"], told["checkpoint"]) == (0, [2], 4)
-    assert _archiver("publish", "delta", "--dry-run", *where)[0] == 0
+    assert archiver("publish", "delta", "--dry-run", *where)[0] == 0
 
 
-def test_the_setting_and_the_variable_say_whether_a_run_publishes(tmp_path: Path) -> None:
+def test_the_setting_and_the_variable_say_whether_a_run_publishes(tmp_path: Path, archiver: Command) -> None:
     (tmp_path / "spool").mkdir()
     (tmp_path / "off.toml").write_text("[delta]\npublish = false\n")
     words = ("run", "--settle", "0", "--spool", str(tmp_path / "spool"), "--archive", str(tmp_path / "a"))
@@ -476,11 +517,12 @@ def test_the_setting_and_the_variable_say_whether_a_run_publishes(tmp_path: Path
     ):
         (tmp_path / "spool" / f"{number}.jsonl").write_bytes(event(f"e{number}"))
         more = ("--config", str(tmp_path / config)) if config else ()
-        code, _ = _archiver(*words, *more, ARCHIVER_PUBLISH_DELTA=variable)
+        code, _ = archiver(*words, *more, ARCHIVER_PUBLISH_DELTA=variable)
         assert code == 0
         assert (number + 1 in _versions(store)) is is_published, (config, variable)
-    code, told = _archiver("status", "--archive", str(tmp_path / "a"), ARCHIVER_PUBLISH_DELTA="perhaps")
-    assert (code, told["kind"]) == (2, "config")
+    code, told = archiver("status", "--archive", str(tmp_path / "a"), ARCHIVER_PUBLISH_DELTA="perhaps")
+    assert code == 2
+    assert "ARCHIVER_PUBLISH_DELTA" in told["message"]
 
 
 def test_a_wrong_type_of_the_setting_is_refused(tmp_path: Path) -> None:

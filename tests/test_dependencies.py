@@ -22,6 +22,7 @@ LAYERS = [
     {
         "pipeline",
         "delta",
+        "copy",
         "lock",
         "retain",
         "holds",

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from archiver.cli.explain import explain_command
+from archiver.compact import compact
 from archiver.explain import explain
 from tests.support import archive_bodies, event, new_archive
 
@@ -31,6 +34,30 @@ def test_twins_supplements_and_conflicts_are_told_with_their_commits(tmp_path: P
     assert "action" in str(conflict.detail)
     assert [place.commit for place in explain(archive, "a", workspace="ws_2")] == [4]
     assert explain(archive, "nobody") == []
+
+
+def test_a_compacted_row_is_told_with_the_commit_that_first_archived_it(tmp_path: Path) -> None:
+    archive = new_archive(tmp_path / "a")
+    for number in range(4):
+        archive_bodies(archive, event(f"x{number}"), event(f"a{number}"))
+    before = explain(archive, "a2")[0]
+    compact(archive)
+    (place,) = explain(archive, "a2")
+    changed = {name for name in place.to_json() if getattr(place, name) != getattr(before, name)}
+    assert changed == {"object", "row", "compacted_by"}
+    assert (place.commit, place.input, place.ordinal) == (3, "memory", 1)
+    assert place.compacted_by == archive.ledger.snapshot.sequence
+    assert place.object in archive.ledger.snapshot.files
+
+
+def test_the_command_shows_both_versions_of_a_conflict(tmp_path: Path) -> None:
+    archive = new_archive(tmp_path / "a")
+    archive_bodies(archive, event("a", action="first"))
+    archive_bodies(archive, event("a", action="second"))
+    told = CliRunner().invoke(explain_command, ["a", "--archive", str(tmp_path / "a")]).output
+    assert event("a", action="first").decode() in told
+    assert event("a", action="second").decode() in told
+    assert "quarantined (conflict: contradicts the event in events/workspace=ws_1/" in told
 
 
 @pytest.mark.parametrize("data_format", ["jsonl.gz", "jsonl.zst"])

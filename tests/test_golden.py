@@ -21,7 +21,14 @@ from archiver.cli import main as command_line
 from archiver.collect import collect
 from archiver.compact import Policy, compact
 from archiver.delta.publish import publish, rebuild
-from archiver.errors import ArchiverError, ConfigError, IntegrityError, ObjectNotFoundError
+from archiver.errors import (
+    ArchiveNotFoundError,
+    ArchiverError,
+    ConfigError,
+    IntegrityError,
+    ObjectNotFoundError,
+    QueryError,
+)
 from archiver.export import export
 from archiver.query.session import open_session
 from archiver.requeue import entries
@@ -32,7 +39,7 @@ from archiver.verify.report import WORDS
 from tests.golden import independent_reader as reader
 from tests.golden import make
 from tests.golden.damages import LINES, PARQUET, REFUSED
-from tests.support import alert, archive_bodies, event, ids_of
+from tests.support import alert, archive_bodies, event, ids_of, rows_of
 
 V1 = Path(__file__).parent / "golden" / "v1"
 DATASETS = ("events", "alerts", "supplements")
@@ -53,6 +60,13 @@ SEEN_BY_VERIFY_ALONE = {
     "ordinal-twice",
     "truncated",
 }
+# What nobody may fold, whatever is asked of the archive.
+REFUSED_AT_ONCE = [
+    *("altered-commit", "altered-link", "altered-list", "begun-twice", "duplicated-key", "lists-and-files"),
+    *("member-twice-in-a-commit", "missing-commit", "missing-first-commit", "missing-list"),
+    *("number-below-nothing", "number-beyond-limits", "removed-what-is-not-live"),
+    *("time-of-another-form", "true-for-a-number"),
+]
 
 
 def of(verdict: str) -> list[str]:
@@ -265,6 +279,15 @@ def test_the_command_that_finds_damage_exits_with_20(
     }
 
 
+@pytest.mark.parametrize("name", REFUSED_AT_ONCE)
+def test_a_ledger_that_cannot_be_folded_is_refused_before_anything_is_read(
+    name: str, unpacked: Callable[[str], Path]
+) -> None:
+    with pytest.raises((IntegrityError, ArchiveNotFoundError)) as raised:
+        open_archive(LocalStore(unpacked(name)))
+    assert raised.value.hint
+
+
 @pytest.mark.parametrize("name", of("damaged"))
 def test_reading_a_damaged_archive_gives_what_it_holds_or_an_error_of_ours(
     name: str, unpacked: Callable[[str], Path]
@@ -291,6 +314,14 @@ def test_a_reader_by_the_specification_refuses_what_it_can_see(
         return
     with pytest.raises(reader.Refused):
         make.told(folder, reader.follow(folder))
+
+
+def test_a_missing_column_is_refused_and_not_taken_for_null(unpacked: Callable[[str], Path]) -> None:
+    archive = open_archive(LocalStore(unpacked("missing-column")))
+    with pytest.raises(IntegrityError, match="found no user_agent"):
+        rows_of(archive)
+    with pytest.raises(QueryError):
+        open_session(archive).sql("SELECT user_agent FROM events").arrow()
 
 
 def test_there_is_an_archive_for_every_word_of_verify() -> None:

@@ -117,7 +117,7 @@ def plan(ledger: Ledger, policy: Policy, *, without: Collection[str] = ()) -> li
     for start in range(0, len(candidates), _PARTITIONS_AT_ONCE):
         part = candidates[start : start + _PARTITIONS_AT_ONCE]
         by_partition: dict[layout.Partition, list[Entry]] = {one: [] for one in part}
-        for entry in files.entries(part):
+        for entry in files.entries(by_partition.keys()):
             if entry.removed_by is None:
                 by_partition[entry.file.partition].append(entry)
         for partition, entries in by_partition.items():

@@ -284,7 +284,9 @@ class _Compaction:
 def _portions(files: Sequence[DataFile]) -> Iterator[list[DataFile]]:
     part: list[DataFile] = []
     for file in files:
-        if part and (len(part) == _READERS or sum(one.bytes for one in part) + file.bytes > _READ_AHEAD_BYTES):
+        if part and (
+            len(part) == _READERS or sum(one.bytes for one in part) + file.bytes > _READ_AHEAD_BYTES
+        ):
             yield part
             part = []
         part.append(file)

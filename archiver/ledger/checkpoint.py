@@ -1,7 +1,7 @@
 """Checkpoints: the ledger up to one commit, folded, in objects that anyone may delete.
 
-    _ledger/checkpoints/<10^20-1-sequence>-<sequence>-<16 hex>.json     the manifest: small state, and parts
-    _ledger/checkpoints/parts/<first>-<last>-<16 hex>-<kind>.parquet    files, removals or commits
+    _ledger/checkpoints/<inverted>-<sequence>-<time>-<16 hex>.json     the manifest: small state, and parts
+    _ledger/checkpoints/parts/<first>-<last>-<16 hex>-<kind>.parquet   files, removals or commits
 
 A manifest is canonical JSON, and its name begins its digest. It names one commit of the
 chain by sequence and digest: one that does not fit is left aside. `docs/format.md`,

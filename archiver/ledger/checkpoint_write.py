@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import pyarrow as pa
 
-from archiver import layout
+from archiver import clock, layout
 from archiver.errors import IntegrityError
 from archiver.ledger import checkpoint
 from archiver.ledger.checkpoint import Manifest, PartSet, StoredState
@@ -164,7 +164,7 @@ class _Writer:
         try:
             rows = self._rows()
             begins = first
-            for commit in _in_order(range(first, head.sequence + 1), read):
+            for commit in in_order(range(first, head.sequence + 1), read):
                 self._fold(commit)
                 rows.take(commit)
                 progress.advance(rows=1)
@@ -240,7 +240,8 @@ class _Writer:
             parts=parts,
         )
         content = manifest.encode()
-        self._store.put(layout.checkpoint(head.sequence, digest_of(content)), content)
+        key = layout.checkpoint(head.sequence, clock.now_us() // 1_000, digest_of(content))
+        self._store.put(key, content)
         return CheckpointReport(
             head.sequence, self._live, head.sequence + 1 - first, len(parts), written + len(content)
         )
@@ -290,7 +291,8 @@ def _merged(levels: list[dict[Kind, pa.Table]], first: int, oldest_readable: int
     return {"files": files.filter(pa.array(kept)), "removals": removals, "commits": commits}
 
 
-def _in_order(wanted: range, read: Callable[[int], Commit]) -> Iterator[Commit]:
+def in_order(wanted: range, read: Callable[[int], Commit]) -> Iterator[Commit]:
+    """Yield these commits, read by several threads some hundred at a time."""
     with ThreadPoolExecutor(_READERS) as readers:
         for start in range(wanted.start, wanted.stop, _AT_ONCE):
             yield from readers.map(read, range(start, min(start + _AT_ONCE, wanted.stop)))

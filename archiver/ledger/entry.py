@@ -21,6 +21,7 @@ LONGEST_INLINE_LIST: Final = 1_000
 
 Operation = Literal["init", "append", "requeue", "fence", "compact", "expire", "hold"]
 OPERATIONS: Final[tuple[str, ...]] = get_args(Operation)
+_LOOK: Final = "run `archiver verify`; if a newer version of archiver wrote it, use that one"
 _NO_BODIES: Final = f"sha256:{hashlib.sha256(2 * hashlib.sha256().digest()).hexdigest()}"
 
 
@@ -300,7 +301,7 @@ def decode(content: bytes, key: str) -> Commit:
         found = str(error) if isinstance(error, shape.ShapeError) else f"something else ({_why(error)})"
         raise IntegrityError(
             f"{key}: expected a commit, found {found}",
-            hint="run `archiver verify`; if a newer version of archiver wrote it, use that one",
+            hint=_LOOK,
         ) from error
 
 
@@ -310,6 +311,11 @@ def _why(error: Exception) -> str:
 
 def _commit(tree: dict[str, Any], digest: str) -> Commit:
     sequence, counts = shape.count(tree, "sequence"), shape.record(tree, "counts")
+    for member, place in (("archive", sequence == 0), ("hold", tree["operation"] == "hold")):
+        if (member in tree) != place:
+            raise shape.ShapeError(f"a member `{member}` where it must not be, or none where it must")
+    if (tree["operation"] == "init") != (sequence == 0):
+        raise shape.ShapeError("`init` at another place than the beginning, or another operation there")
     if tree["lists"] and tree["added"]:
         raise shape.ShapeError("both lists of files and files")
     previous = "" if sequence == 0 and tree["previous"] == "" else shape.digest(tree, "previous")
@@ -356,12 +362,14 @@ def decode_list(content: bytes, listed: ListedObject) -> tuple[DataFile, ...]:
     """
     found = digest_of(content)
     if found != listed.digest:
-        raise IntegrityError(f"{listed.key}: expected {listed.digest}, found {found}")
+        raise IntegrityError(f"{listed.key}: expected {listed.digest}, found {found}", hint=_LOOK)
     try:
         said = shape.parse(content)
         files = tuple(DataFile.from_json(entry) for entry in shape.array(said, "added", dict))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IntegrityError(f"{listed.key}: expected a file list, found something else") from error
+        raise IntegrityError(
+            f"{listed.key}: expected a file list, found something else", hint=_LOOK
+        ) from error
     if len(files) != listed.entries:
-        raise IntegrityError(f"{listed.key}: expected {listed.entries} files, found {len(files)}")
+        raise IntegrityError(f"{listed.key}: expected {listed.entries} files, found {len(files)}", hint=_LOOK)
     return files

@@ -117,7 +117,7 @@ class Files(Mapping[str, DataFile]):
         return self._live + stored
 
     def __iter__(self) -> Iterator[str]:
-        return (entry.file.key for entry in self.entries() if entry.removed_by is None)
+        return (file.key for file in self.select(digests=False))
 
     def __getitem__(self, key: str) -> DataFile:
         return self.find((key,))[key]

@@ -229,8 +229,9 @@ class Ledger:
         commit = self._recent.get(sequence) or self.read(sequence)
         found = checkpoint.newest(self.store, at=commit, left_aside=self._left_aside)
         snapshot = self._begin(*found) if found is not None else Snapshot()
-        for number in range(snapshot.sequence + 1, sequence + 1):
-            snapshot.apply(self._recent.get(number) or self.read(number))
+        wanted = range(snapshot.sequence + 1, sequence + 1)
+        for earlier in checkpoint_write.in_order(wanted, lambda one: self._recent.get(one) or self.read(one)):
+            snapshot.apply(earlier)
         return snapshot
 
     def newest(self, operation: str) -> Commit | None:

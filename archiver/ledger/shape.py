@@ -168,7 +168,9 @@ def archive_problem(said: dict[str, Any]) -> str:
         "data_format": lambda value: value in SUFFIXES,
         "compression_level": lambda value: type(value) is int and 1 <= value <= 19,
         "partitioning": lambda value: value == ["workspace", "dt"],
-        "datasets": lambda value: value == dict.fromkeys(layout.DATASETS, 1),
+        "datasets": lambda value: (
+            value == dict.fromkeys(layout.DATASETS, 1) and all(type(one) is int for one in value.values())
+        ),
         "identity_window_days": lambda value: type(value) is int and 0 <= value <= LARGEST_WINDOW_DAYS,
     }
     for name, is_known in known.items():

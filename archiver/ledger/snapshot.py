@@ -140,12 +140,16 @@ class Snapshot:
         try:
             self.files.remove(said.removed, commit.sequence)
         except KeyError as error:
-            raise IntegrityError(f"{key}: removes {error.args[0]}, which is not live") from None
+            raise IntegrityError(
+                f"{key}: removes {error.args[0]}, which is not live", hint="run `archiver verify`"
+            ) from None
         for file in said.added:
             try:
                 self.files.add(file, commit.sequence)
             except KeyError:
-                raise IntegrityError(f"{key}: adds {file.key}, which is there already") from None
+                raise IntegrityError(
+                    f"{key}: adds {file.key}, which is there already", hint="run `archiver verify`"
+                ) from None
         self._quarantine.add((commit.sequence, file) for file in said.quarantined)
         self._lists.add(listed.key for listed in said.lists)
         self._moved.add(said.moved)

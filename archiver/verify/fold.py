@@ -23,7 +23,6 @@ _SAID_BY = {
     "quarantined": ("append",),
     "moved": ("requeue",),
     "fenced": ("fence",),
-    "hold": ("hold",),
 }
 
 
@@ -143,8 +142,6 @@ class State:
                 findings.damage(
                     "altered", key, f"`{name}` of {' or '.join(operations)} alone", said.operation
                 )
-        if said.operation == "hold" and said.hold is None:
-            findings.damage("altered", key, "the hold that it is about", "none")
         if said.attempt in self.fenced:
             expected = "no commit of an attempt that was declared dead"
             findings.damage("inserted", key, expected, f"a commit of attempt {said.attempt}")

@@ -29,6 +29,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from tests.bench.bench import HERE, say
+from tests.bench.days import fill
 from tests.services import ceph
 from tests.services.gateway import Gateway, _Passing
 
@@ -180,10 +181,9 @@ def archiver(*arguments: object, allowed: tuple[int, ...] = (0, 3)) -> Any:
 
 def generate(spool: Path, number: int, events: int, workspaces: int) -> str:
     """Fill the spool with one day's deliveries and return the day."""
-    day = (FIRST_DAY + timedelta(number)).isoformat()
-    options = ["--events", events, "--seed", number, "--workspaces", workspaces, "--days", 1, "--until", day]
-    archiver("generate", *options, "--out", spool)
-    return day
+    day = FIRST_DAY + timedelta(number)
+    fill(spool, day, number, events, workspaces)
+    return day.isoformat()
 
 
 def lived(location: str, meter: Meter, spool: Path, options: argparse.Namespace) -> list[tuple[str, Requests]]:

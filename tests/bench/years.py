@@ -1,15 +1,18 @@
 """Does the hundredth run cost what the first did? One run a day, weekly compaction, monthly collect.
 
-    python -m tests.bench.years [--days 50] [--events 200000] [--archive LOCATION] [--folder DIR]
+    python -m tests.bench.years [--days 50] [--events 200000] [--s3] [--archive LOCATION] [--folder DIR]
 
-Each day's deliveries (50 workspaces, 1 % invalid, 0.5 % duplicates) are generated off the
-clock into a spool and archived by a process of its own. The table compares the CPU seconds
-a million events of the first and the last runs, and says what compaction and collect cost.
+Each day's deliveries (the same 50 workspaces, 1 % invalid, 0.5 % duplicates) are generated
+off the clock into a spool and archived by a process of its own. The table compares the CPU
+seconds a million events of the first and the last runs, and says what compaction and collect
+cost. With `--s3` the archive lies in a Ceph gateway that is started for it, and a second
+table has the requests of each kind of process and their price (`requests.py`).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import shutil
@@ -22,7 +25,8 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
-from tests.bench.bench import measure, say, size
+from tests.bench.bench import HERE, measure, say, size
+from tests.bench.requests import HEADER, Meter, Requests, metered_bucket
 
 FIRST_DAY = date(2024, 1, 1)
 SAMPLE = 5  # runs at either end whose median is compared
@@ -35,8 +39,11 @@ class Series:
     cpu: list[float] = field(default_factory=list)
     wall: list[float] = field(default_factory=list)
     memory: list[int] = field(default_factory=list)
+    requests: list[Requests] = field(default_factory=list)
 
-    def add(self, numbers: tuple[float, float, int, int]) -> None:
+    def add(self, numbers: tuple[float, float, int, int], meter: Meter | None = None) -> None:
+        if meter is not None:
+            self.requests.append(meter.since_last())
         self.wall.append(numbers[0])
         self.cpu.append(numbers[1])
         self.memory.append(numbers[3])
@@ -46,37 +53,29 @@ def archiver(*arguments: str, allowed: tuple[int, ...] = (0, 3)) -> tuple[tuple[
     return measure([sys.executable, "-m", "archiver", *arguments, "--json"], allowed=allowed)
 
 
-def generate(spool: Path, day: date, seed: int, events: int) -> None:
-    command = [sys.executable, "-m", "archiver", "generate", "--events", str(events), "--seed", str(seed)]
-    command += [
-        "--workspaces",
-        "50",
-        "--days",
-        "1",
-        "--until",
-        day.isoformat(),
-        "--out",
-        str(spool),
-        "--json",
-    ]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+def generate(spool: Path, day: date, number: int, events: int) -> None:
+    command = [sys.executable, "-m", "tests.bench.days", "--day", day.isoformat(), "--number", str(number)]
+    subprocess.run([*command, "--events", str(events), "--out", str(spool)], check=True)
 
 
-def simulate(archive: str, spool: Path, days: int, events: int) -> tuple[dict[str, Series], dict[str, Any]]:
+def simulate(
+    archive: str, spool: Path, days: int, events: int, meter: Meter | None = None
+) -> tuple[dict[str, Series], dict[str, Any]]:
     """Live through `days` days; return what each kind of process cost, and what came of it."""
     kinds = {name: Series() for name in ("run", "compact", "collect")}
     archived = 0
     for number in range(days):
         generate(spool, FIRST_DAY + timedelta(number), number, events)
+        if meter is not None:
+            meter.since_last()
         numbers, report = archiver("run", "--spool", str(spool), "--archive", archive)
-        kinds["run"].add(numbers)
+        kinds["run"].add(numbers, meter)
         archived += report["archived"]
         if number % 7 == 6:
-            kinds["compact"].add(archiver("compact", "--archive", archive)[0])
+            kinds["compact"].add(archiver("compact", "--archive", archive)[0], meter)
         if number % 28 == 27:
-            kinds["collect"].add(
-                archiver("collect", "--archive", archive, "--keep-snapshots", "0s", "--grace", "1h")[0]
-            )
+            collect = ("collect", "--keep-snapshots", "0s", "--grace", "1h", "--force")
+            kinds["collect"].add(archiver(*collect, "--archive", archive)[0], meter)
         if number % 10 == 9:
             say(f"day {number + 1}: run {numbers[1]:.1f} CPU s, {archived:,} archived")
     _, told = archiver("status", "--archive", archive)
@@ -105,6 +104,19 @@ def table(kinds: dict[str, Series], events: int) -> str:
     return "\n".join(lines)
 
 
+def requests_table(kinds: dict[str, Series]) -> str:
+    """Return what the processes asked of the server: a run at the start and at the end, and the chores."""
+    runs = kinds["run"].requests
+    middle = len(runs) // 2
+    rows = [runs[0].row("run 1"), runs[middle].row(f"run {middle + 1}"), runs[-1].row(f"run {len(runs)}")]
+    for name in ("compact", "collect"):
+        found = kinds[name].requests
+        if found:
+            rows += [found[0].row(f"{name}, first of {len(found)}"), found[-1].row(f"{name}, last")]
+    everything = sum((one for series in kinds.values() for one in series.requests), Requests())
+    return "\n".join([HEADER, *rows, everything.row("all together")])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -113,13 +125,20 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--archive", default=None)
     parser.add_argument("--folder", type=Path, default=None)
+    parser.add_argument("--s3", action="store_true", help="in a Ceph gateway of its own, counting requests")
     given = parser.parse_args()
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        filter(None, [str(HERE.parents[1]), os.environ.get("PYTHONPATH")])
+    )
     folder = given.folder or Path(tempfile.mkdtemp(prefix="years-"))
     spool = folder / "spool"
     spool.mkdir(parents=True, exist_ok=True)
-    place = given.archive or str(folder / "archive")
+    place, meter = given.archive or str(folder / "archive"), None
     try:
-        kinds, told = simulate(place, spool, given.days, given.events)
+        with contextlib.ExitStack() as servers:
+            if given.s3:
+                place, meter = servers.enter_context(metered_bucket())
+            kinds, told = simulate(place, spool, given.days, given.events, meter)
         print(
             f"{told['archived']:,} events in {given.days} runs\n\n"
             "| | CPU s per 1 M events | seconds a run | all processes MiB | ratio |\n|---|--:|--:|--:|--:|"
@@ -133,6 +152,8 @@ def main() -> None:
             shown = ", ".join(f"{name} {count / told['archived']:.1f}" for name, count in caches.items())
             print(f"; beside them, bytes an event: {shown}", end="")
         print()
+        if meter is not None:
+            print(f"\n{requests_table(kinds)}\n")
         print(json.dumps({name: [round(one, 2) for one in s.cpu] for name, s in kinds.items()}))
     finally:
         if given.folder is None:

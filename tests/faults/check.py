@@ -16,19 +16,25 @@ from tests.support import ids_of
 
 
 def check_archive(
-    store: Store, *, events: Counter[str] | set[str], rejected: Counter[bytes] | None = None
+    store: Store,
+    *,
+    events: Counter[str] | set[str],
+    rejected: Counter[bytes] | None = None,
+    expiring: frozenset[str] | set[str] = frozenset(),
 ) -> Archive:
     """Hold an archive against what was delivered to it.
 
     Args:
         events: The ids of all valid events that were delivered (however often).
         rejected: The bodies that must be in quarantine, and how often; None leaves them out.
+        expiring: Ids among `events` that may be gone: an expiry of them was begun.
     """
     archive = open_archive(store)
     totals = archive.ledger.snapshot.totals
     assert totals.adds_up(), totals
     found = ids_of(archive)
-    assert found == sorted(set(events)), _difference(found, events)
+    gone = set(events) - set(found)
+    assert gone <= expiring and found == sorted(set(events) - gone), _difference(found, events)
     if rejected is not None:
         kept = Counter(entry.rejection.body for entry in entries(archive))
         assert kept == rejected, (kept - rejected, rejected - kept)

@@ -66,7 +66,8 @@ def build_intact(root: Path) -> Iterator[tuple[str, Path]]:
         shutil.copytree(root / "caches", root / name)
         spoil(root / name)
         yield name, root / name
-    story.tell_short(root / "unknown-members", "jsonl.zst")
+    story.tell_short(root / "unknown-members", "parquet")
+    _add_column(Forge(root / "unknown-members"))
     _add_members(Forge(root / "unknown-members"))
     yield "unknown-members", root / "unknown-members"
 
@@ -99,6 +100,13 @@ def _spoil(folder: Path) -> None:
 def _thin_out(folder: Path) -> None:
     for path in caches_in(folder)[::2]:
         path.unlink()
+
+
+def _add_column(forge: Forge) -> None:
+    """Give one file a column that this version does not know."""
+    entry = forge.entries(9)[0]
+    rows = forge.rows(entry)
+    forge.replace(9, entry, rows.append_column("zz_of_a_later_version", [["x"] * rows.num_rows]))
 
 
 def _add_members(forge: Forge) -> None:

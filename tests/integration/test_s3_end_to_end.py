@@ -113,7 +113,7 @@ def test_from_deliveries_to_an_archive_that_is_asked_and_proven(
     assert terminal("verify", *expect).returncode == 0
 
     client = _client(s3_bucket)
-    key = next(info.key for info in s3_bucket.store().list("events/"))
+    key = next(info.key for info in s3_bucket.store().list("events/workspace="))
     whole = {"Bucket": s3_bucket.bucket, "Key": f"{s3_bucket.prefix}/{key}"}
     content = bytearray(client.get_object(**whole)["Body"].read())
     content[len(content) // 2] ^= 1
