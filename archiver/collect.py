@@ -6,6 +6,8 @@ snapshot reaches is deleted. The grace period is courtesy to slow runs; the fenc
 
 Files that compaction or expiry removed stay until no kept snapshot needs them. Before they
 go, the same commit raises `oldest_readable`: no older snapshot may be asked for any more.
+
+What may go is found out with a checkpoint's help, and then held against the commits alone.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from typing import Any, Final
 
 from archiver import clock, layout
 from archiver.archive import Archive
+from archiver.confirm import confirm
 from archiver.errors import CommitConflictError, ConfigError
 from archiver.index import manifest as index_manifest
 from archiver.ledger import checkpoint
@@ -115,6 +118,7 @@ def collect(
 
     Raises:
         ConfigError: The grace is too short, or snapshots are kept too shortly.
+        IntegrityError: By the commits' word something would go that must stay; nothing was deleted.
     """
     _refuse_haste(grace, keep_snapshots, force=force)
     report = CollectReport(dry_run)
@@ -154,6 +158,7 @@ def collect(
                 report.young += 1
     report.held = sorted(held.keys() | set(report.held))
     if not dry_run:
+        confirm(archive.ledger, report.deleted)
         report.take_note(archive.store.delete(report.deleted), {one.key: one.bytes for one in _all(garbage)})
         _drop_caches(archive.store, grace, report)
         seconds = max(grace, SHORTEST_GRACE).total_seconds()

@@ -292,6 +292,16 @@ def test_damage_to_any_object_of_a_checkpoint_is_noticed_and_harmless(
         local_store.put(key, objects[key], mode="overwrite")
 
 
+def test_a_manifest_that_was_changed_is_left_aside(local_store: LocalStore) -> None:
+    made = Made(local_store, 4)
+    made.grow(30)
+    Ledger.open(local_store).write_checkpoint()
+    (key,) = checkpoint.manifests(local_store)
+    changed = local_store.get(key).replace(b'"live_files":', b'"live_files":1')
+    local_store.put(key, changed, mode="overwrite")
+    assert_same(Ledger.open(local_store).snapshot, folded(local_store, made.sequence), made.oldest)
+
+
 def test_a_damaged_part_is_named_in_the_log_and_the_next_checkpoint_heals(
     local_store: LocalStore, caplog: pytest.LogCaptureFixture
 ) -> None:

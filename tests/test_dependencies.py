@@ -29,6 +29,7 @@ LAYERS = [
         "compact",
         "maintain",
         "collect",
+        "confirm",
         "requeue",
         "explain",
         "upgrade",

@@ -90,6 +90,29 @@ def test_matches_are_all_pairs_of_equal_values() -> None:
         assert sorted(zip(here.tolist(), there.tolist(), strict=True)) == sorted(pairs)
 
 
+def test_a_hash_that_collides_with_one_of_another_workspace_is_no_hit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = new_archive(tmp_path / "a")
+    monkeypatch.setattr("archiver.index.hashing.hash_ids", lambda ids, _: np.zeros(len(ids), dtype=np.uint64))
+    archive_bodies(archive, event("a", workspace="w1"))
+    store = CountingStore(tmp_path / "a")
+    assert archive_bodies(open_archive(store), event("a", workspace="w2")).counts.archived == 1
+    assert not [name for name, _ in store.reads if "workspace=w1" in name]
+
+
+def test_a_manifest_with_a_flipped_bit_is_left_aside(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive = _archived(tmp_path)
+    (head,) = archive.store.list(layout.INDEX_HEADS)
+    content = archive.store.get(head.key)
+    archive.store.put(head.key, content.replace(b'"entries":40', b'"entries":41'), mode="overwrite")
+    assert manifest.newest(archive.ledger, up_to=1) is None
+    assert "left aside" in caplog.text
+    assert archive_bodies(open_archive(archive.store), event("e1")).counts.duplicates == 1
+
+
 def test_rows_are_grouped_by_file_each_once() -> None:
     grouped = group_rows(np.array([2, 1, 2, 2]), np.array([5, 6, 4, 5]))
     assert {file: rows.tolist() for file, rows in grouped.items()} == {1: [6], 2: [4, 5]}
@@ -136,9 +159,14 @@ def test_merging_keeps_every_live_entry_and_drops_the_others(
     monkeypatch.setattr(merge, "SLICE", 16)
     monkeypatch.setattr(merge, "LARGEST_PART", 60)
     rng = random.Random(3)
-    values = sorted(rng.getrandbits(64) for _ in range(100))
+    values = sorted(
+        [rng.getrandbits(64) for _ in range(80)] + [2**64 * n // 8 for n in range(8)] * 2 + [2**64 - 1] * 4
+    )
     one = write(local_store, values[:70], [n % 3 for n in range(70)])
     two = write(local_store, values[30:], [n % 2 for n in range(70)], names=2)
+    for low, high in ((0, 2**64 - 1), (values[3], values[9]), (values[9] + 1, values[10] - 1)):
+        held = Part(local_store, one[0]).between(low, high)[0].tolist()
+        assert held == [value for value in values[: one[0].entries] if low <= value <= high]
     made = merge.merge(local_store, "2026-03", one + two, lambda keys: set(keys) - {key(1)})
     assert len({entry.run for entry in made}) == 1
     assert all(entry.entries <= 60 for entry in made)

@@ -86,8 +86,8 @@ def compact(
     """Replace small files of a partition by one with the same rows, as far as `policy` finds it worth it.
 
     Safe beside runs, queries, other compactions and expiry. The old files stay for those who
-    read older snapshots, until `collect` lets them go. Memory: about two files of the target
-    size and 200 MB.
+    read older snapshots, until `collect` lets them go. Memory: the group's bytes, and the new
+    file's or once more the group's, and about 100 MB.
 
     Args:
         dry_run: Only say what would be done.

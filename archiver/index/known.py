@@ -164,9 +164,12 @@ class KnownIds:
         """
         if not len(ids):
             return {}
-        hashes = hashing.hash_ids(ids, workspaces)
-        order = pl.Series(hashes).arg_sort().to_numpy()
-        rows = _Rows(hashes[order], order, times_us, reach_us, workspaces)
+        # To look at them once costs as much as hashing does, and often there is but one.
+        one = workspaces[0] if bool((workspaces == workspaces[0]).all()) else None
+        names = set(workspaces.unique().to_list()) if one is None else {one}
+        hashes = hashing.hash_ids(ids, workspaces if one is None else one)
+        order = np.argsort(hashes)
+        rows = _Rows(hashes[order], order, times_us, reach_us, names)
         found: dict[str, list[np.ndarray]] = defaultdict(list)
         for key, places in self._probe(rows, background):
             found[key].append(order[places])
@@ -214,7 +217,7 @@ class KnownIds:
         Args:
             unsure: Months of which it tells nothing; None is all.
         """
-        names = set(rows.workspaces.unique().to_list())
+        names = rows.workspaces
         since_us, until_us = rows.first_us - rows.reach_us, rows.last_us + rows.reach_us + 1
         files: list[DataFile] = []
         if unsure is None or unsure & rows.months.keys():
@@ -291,6 +294,7 @@ class _Rows:
         months: The months in which an archived row may be near one of them; of each the
             numbers of the months in which those rows lie.
         first_us, last_us: Smallest and largest of their times.
+        workspaces: Theirs.
     """
 
     def __init__(
@@ -299,7 +303,7 @@ class _Rows:
         order: np.ndarray,
         times_us: np.ndarray,
         reach_us: int,
-        workspaces: pl.Series,
+        workspaces: set[str],
     ) -> None:
         self.hashes = hashes
         self.workspaces = workspaces

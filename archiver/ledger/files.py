@@ -184,7 +184,7 @@ class Files(Mapping[str, DataFile]):
                 dataset, workspaces=workspaces, since_us=since_us, until_us=until_us, digests=digests
             )
             found = [file for file in stored if file.key not in self._removed]
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):  # others may go on meanwhile
             file = entry.file
             if entry.removed_by is not None:
                 continue
@@ -220,7 +220,7 @@ class Files(Mapping[str, DataFile]):
             for entry in self._below.files.entries(partitions):
                 removed_by = self._removed.get(entry.file.key)
                 yield entry if removed_by is None else Entry(entry.file, entry.added_by, removed_by)
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):  # others may go on meanwhile
             if partitions is None or entry.file.partition in partitions:
                 yield entry
 
@@ -242,7 +242,7 @@ class Files(Mapping[str, DataFile]):
         found: dict[tuple[str, str], Volume] = {}
         if self._below is not None:
             found = self._below.files.volumes({*self._removed, *gone})
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):  # others may go on meanwhile
             if entry.removed_by is None and entry.file.key not in gone:
                 where = entry.file.partition
                 found.setdefault((where.dataset, where.workspace), Volume()).add(entry.file)
@@ -266,7 +266,7 @@ class Files(Mapping[str, DataFile]):
         """
         found: dict[layout.Partition, PartitionSize] = {}
         fresh: dict[layout.Partition, list[int]] = defaultdict(list)
-        for entry in self._entries.values():
+        for entry in list(self._entries.values()):  # others may go on meanwhile
             if entry.removed_by is None and entry.file.key not in gone:
                 fresh[entry.file.partition].append(entry.file.bytes)
         if self._below is not None:

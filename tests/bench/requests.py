@@ -33,9 +33,9 @@ from tests.bench.days import fill
 from tests.services import ceph
 from tests.services.gateway import Gateway, _Passing
 
-# S3 Standard in us-east-1, dollars per 1,000 requests, as listed in November 2026 at
-# https://aws.amazon.com/s3/pricing/. What is deleted costs nothing; the POST that deletes many
-# at once is counted like a PUT, which is the dearest that it can be.
+# List prices of S3 Standard in us-east-1, dollars per 1,000 requests, as assumed in November 2026;
+# https://aws.amazon.com/s3/pricing/ has those of today. What is deleted costs nothing; the POST
+# that deletes many at once is counted like a PUT, which is the dearest that it can be.
 DOLLARS_PER_1000 = {"PUT": 0.005, "POST": 0.005, "LIST": 0.005, "GET": 0.0004, "HEAD": 0.0004, "DELETE": 0.0}
 KINDS = tuple(DOLLARS_PER_1000)
 FIRST_DAY = date(2024, 1, 1)
@@ -186,7 +186,9 @@ def generate(spool: Path, number: int, events: int, workspaces: int) -> str:
     return day.isoformat()
 
 
-def lived(location: str, meter: Meter, spool: Path, options: argparse.Namespace) -> list[tuple[str, Requests]]:
+def lived(
+    location: str, meter: Meter, spool: Path, options: argparse.Namespace
+) -> list[tuple[str, Requests]]:
     """Run day after day, then do the chores and ask; return what each took of the server."""
     at = ["--archive", location]
     rows: list[tuple[str, Requests]] = []
@@ -233,7 +235,9 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="requests-") as folder, metered_bucket() as (location, meter):
         rows = lived(location, meter, Path(folder) / "spool", options)
-    print(f"{options.runs} runs of {options.events:,} events of {options.workspaces} workspaces, a day each\n")
+    print(
+        f"{options.runs} runs of {options.events:,} events of {options.workspaces} workspaces, a day each\n"
+    )
     print(HEADER)
     for name, seen in rows:
         print(seen.row(name))

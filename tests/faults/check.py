@@ -34,7 +34,8 @@ def check_archive(
     assert totals.adds_up(), totals
     found = ids_of(archive)
     gone = set(events) - set(found)
-    assert gone <= expiring and found == sorted(set(events) - gone), _difference(found, events)
+    assert gone <= expiring, _difference(found, events)
+    assert found == sorted(set(events) - gone), _difference(found, events)
     if rejected is not None:
         kept = Counter(entry.rejection.body for entry in entries(archive))
         assert kept == rejected, (kept - rejected, rejected - kept)

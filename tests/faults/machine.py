@@ -257,9 +257,10 @@ class World:
             by = entry.removed_by
             if by is None or not any(hold.covers(entry.file) for hold in head.holds.values()):
                 continue
-            if self.archive.ledger.read(by).content.operation == "expire" and Path(
-                self.store.local_path(entry.file.key) or ""
-            ).is_file():
+            if (
+                self.archive.ledger.read(by).content.operation == "expire"
+                and Path(self.store.local_path(entry.file.key) or "").is_file()
+            ):
                 found.append(entry.file.key)
         return found
 
@@ -334,10 +335,7 @@ class World:
 
     def events_that_must_be_there(self) -> set[str]:
         wanted = {
-            f"e{number}"
-            for number in range(IDS)
-            for kind in _MEMBERS
-            if self.delivered[body(number, kind)]
+            f"e{number}" for number in range(IDS) for kind in _MEMBERS if self.delivered[body(number, kind)]
         }
         return wanted - self.expired
 

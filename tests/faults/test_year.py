@@ -1,4 +1,4 @@
-"""A year as its operator lives it: a run a day, chores by the week and the month, and now and then a crash."""
+"""A year as its operator lives it: a run a day, chores by the week and month, sometimes a crash."""
 
 from __future__ import annotations
 
@@ -243,8 +243,8 @@ def _live_through(operator: Operator, days: int, patch: pytest.MonkeyPatch) -> N
     } - {0}
     # One hold is set in time and released again, another one stays.
     span = timedelta(keep // 3)
-    since = FIRST_DAY + timedelta(keep // 4)
-    set_on, released_on = keep // 2, days * 3 // 4
+    since = FIRST_DAY + timedelta(keep // 8)
+    set_on, released_on = keep // 2, days * 7 // 8
     passing: tuple[str, date, date] | None = None
     lasting: tuple[str, date, date] | None = None
     was_held = 0
