@@ -3,7 +3,8 @@
 Every object is held against the ledger on its way. What the ledger does not name (caches,
 the table log for engines, leftovers) is not copied: it is made anew there. The commits
 come last and backwards, so that the copy's head moves from the old one to the new one at
-once, and a copy that was interrupted is not mistaken for a whole one.
+once. A copy that was interrupted meanwhile has a gap in its ledger: readers refuse it, or see
+the older copy.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, Final
 
 from archiver import layout
 from archiver.errors import (
-    ArchiveNotFoundError,
     ConfigError,
     IntegrityError,
     ObjectNotFoundError,
@@ -102,37 +102,34 @@ def copy(
 
 
 def _common_head(source: Store, destination: Store) -> int:
-    """Return the sequence of the copy's head, -1 if it has none, after a look whether it is a copy."""
-    try:
-        there = Ledger.open(destination).snapshot
-    except ArchiveNotFoundError:
-        _refuse_strangers(source, destination)
-        return -1
-    try:
-        ours = digest_of(source.get(layout.commit(there.sequence)))
-    except ObjectNotFoundError:
-        ours = "none"
-    if ours != there.digest:
-        raise ConfigError(
-            f"{destination.location}: is no copy of {source.location}: its commit {there.sequence} is "
-            f"{there.digest}, here it is {ours}",
-            hint="copy to an empty place; a copy that was written to has gone its own way",
-        )
-    return there.sequence
+    """Return the sequence of the copy's head, -1 if it has none, after a look whether it is a copy.
 
-
-def _refuse_strangers(source: Store, destination: Store) -> None:
-    """A destination without a first commit may hold an interrupted copy of this archive, and no other."""
-    for info in destination.list(layout.LEDGER):
-        sequence = layout.sequence_of(info.key)
-        if sequence is None:
-            continue
-        if destination.get(info.key) != source.get(info.key):
+    An interrupted copy has commits without those before them; they do not count yet.
+    """
+    present = {
+        sequence
+        for info in destination.list(layout.LEDGER)
+        if (sequence := layout.sequence_of(info.key)) is not None
+    }
+    head = next(number for number in range(len(present) + 1) if number not in present) - 1
+    # Every later commit names the digest of the one before it: the newest of both kinds tell of all.
+    for sequence in {head, max(present, default=-1)} - {-1}:
+        key = layout.commit(sequence)
+        ours = _commit_or_none(source, key)
+        if destination.get(key) != ours:
             raise ConfigError(
-                f"{destination.location}: holds the remains of another archive ({info.key})",
-                hint="copy to an empty place",
+                f"{destination.location}: is no copy of {source.location}: {key} is "
+                + ("not there" if ours is None else "another there"),
+                hint="copy to an empty place; a copy that was written to has gone its own way",
             )
-        return
+    return head
+
+
+def _commit_or_none(store: Store, key: str) -> bytes | None:
+    try:
+        return store.get(key)
+    except ObjectNotFoundError:
+        return None
 
 
 def _wanted(ledger: Ledger, have: int) -> Iterator[_Wanted]:

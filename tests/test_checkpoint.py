@@ -200,6 +200,19 @@ def test_a_checkpoint_gives_the_state_that_the_commits_give(local_store: LocalSt
         assert Ledger.open(local_store).sequence_at(earlier * 1_000_000 + 5) == earlier
 
 
+def test_a_snapshot_older_than_any_that_may_be_asked_for_is_told_by_the_commits(
+    local_store: LocalStore,
+) -> None:
+    made = Made(local_store, 0)
+    made.grow(30)
+    made.oldest = 29
+    for _ in range(6):
+        made.grow(30)
+        Ledger.open(local_store).write_checkpoint()
+    for number in range(0, 29, 4):
+        assert_same(Ledger.open(local_store).at(number), folded(local_store, number), 0)
+
+
 def test_every_kind_of_store_gives_a_checkpoint_back(store: Store) -> None:
     made = Made(store, 6)
     made.grow(25)

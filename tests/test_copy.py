@@ -68,14 +68,14 @@ def test_a_copy_that_was_interrupted_is_no_archive_and_goes_on(
         with pytest.raises(StoreError):
             copy(source, backup)
     assert any(layout.sequence_of(info.key) for info in backup.list(layout.LEDGER))
-    with pytest.raises(ArchiveNotFoundError):
+    with pytest.raises((ArchiveNotFoundError, IntegrityError)):
         open_archive(backup)
     report = copy(source, backup)
     assert report.present == 6
     assert not verify(backup, expect=[(report.head, report.head_digest)]).damages
 
 
-def test_an_older_copy_stays_whole_until_the_newer_commits_are_all_there(
+def test_an_older_copy_that_was_interrupted_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, backup = _filled(tmp_path / "a"), LocalStore(tmp_path / "b")
@@ -93,6 +93,8 @@ def test_an_older_copy_stays_whole_until_the_newer_commits_are_all_there(
         broken.setattr(LocalStore, "put", failing)
         with pytest.raises(StoreError):
             copy(source, backup)
+    with pytest.raises(IntegrityError, match="missing, though later commits are there"):
+        open_archive(backup)
     copy(source, backup)
     assert ids_of(open_archive(backup)) == ids_of(open_archive(source))
 

@@ -40,7 +40,7 @@ class Ledger:
         store: Where it lies.
         snapshot: The state at the newest commit seen. Moves with `refresh`.
         checkpoint: The commit of the checkpoint that this began with, or wrote last.
-        distrusts_checkpoints: A damaged one was met: the next is to be made of the commits alone.
+        distrusts_checkpoints: A damaged one was met and left aside: another is due.
     """
 
     def __init__(self, store: Store) -> None:
@@ -303,7 +303,7 @@ class Ledger:
             self.store,
             self._head(),
             lambda number: self._recent.get(number) or self.read(number),
-            rebuild=rebuild or self.distrusts_checkpoints,
+            rebuild=rebuild,
             left_aside=self._left_aside,
             progress=progress,
         )
