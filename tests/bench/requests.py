@@ -39,6 +39,7 @@ from tests.services.gateway import Gateway, _Passing
 DOLLARS_PER_1000 = {"PUT": 0.005, "POST": 0.005, "LIST": 0.005, "GET": 0.0004, "HEAD": 0.0004, "DELETE": 0.0}
 KINDS = tuple(DOLLARS_PER_1000)
 FIRST_DAY = date(2024, 1, 1)
+RUNS_A_DAY = 4  # so that there is something to compact
 BUCKET = "archiver-bench"
 HEADER = (
     f"| process | {' | '.join(KINDS)} | MiB sent | MiB received | $ per 1,000 such |\n"
@@ -180,8 +181,8 @@ def archiver(*arguments: object, allowed: tuple[int, ...] = (0, 3)) -> Any:
 
 
 def generate(spool: Path, number: int, events: int, workspaces: int) -> str:
-    """Fill the spool with one day's deliveries and return the day."""
-    day = FIRST_DAY + timedelta(number)
+    """Fill the spool for the run with this number and return the day that its deliveries are of."""
+    day = FIRST_DAY + timedelta(number // RUNS_A_DAY)
     fill(spool, day, number, events, workspaces)
     return day.isoformat()
 
@@ -212,7 +213,7 @@ def lived(
     where = f"WHERE workspace_id = '{workspace}' AND event_time >= TIMESTAMPTZ '{day} 00:00:00Z'"
     asked = f"SELECT action, count(*) AS n FROM events {where} GROUP BY action"
     note("query of one workspace and day", "sql", asked)
-    note(f"compact, {options.runs} days", "compact")
+    note(f"compact, after {options.runs} runs", "compact")
     note("the same query, compacted", "sql", asked)
     note("collect", "collect", "--grace", "0s", "--keep-snapshots", "0s", "--force")
     note("status", "status")

@@ -29,6 +29,7 @@ from tests.bench.bench import HERE, measure, say, size
 from tests.bench.requests import HEADER, Meter, Requests, metered_bucket
 
 FIRST_DAY = date(2024, 1, 1)
+MARKS = (50, 250)  # runs up to which a row is told, besides the first and the last
 SAMPLE = 5  # runs at either end whose median is compared
 
 
@@ -76,8 +77,9 @@ def simulate(
         if number % 28 == 27:
             collect = ("collect", "--keep-snapshots", "0s", "--grace", "1h", "--force")
             kinds["collect"].add(archiver(*collect, "--archive", archive)[0], meter)
-        if number % 10 == 9:
-            say(f"day {number + 1}: run {numbers[1]:.1f} CPU s, {archived:,} archived")
+        if number % SAMPLE == SAMPLE - 1:
+            cpu, wall = (statistics.median(one[-SAMPLE:]) for one in (kinds["run"].cpu, kinds["run"].wall))
+            say(f"day {number + 1}: run {cpu:.2f} CPU s, {wall:.1f} s, {archived:,} archived")
     _, told = archiver("status", "--archive", archive)
     return kinds, {"archived": archived, "status": told}
 
@@ -85,14 +87,15 @@ def simulate(
 def table(kinds: dict[str, Series], events: int) -> str:
     """Return the rows of the table: what a run cost at the start and at the end, and the chores."""
     run = kinds["run"]
-    first, last = (statistics.median(part) for part in (run.cpu[:SAMPLE], run.cpu[-SAMPLE:]))
-    lines = [
-        f"| first {SAMPLE} runs | {first / events * 1e6:.1f} | {statistics.median(run.wall[:SAMPLE]):.1f} | "
-        f"{statistics.median(run.memory[:SAMPLE]) >> 20:,} | 1.00 |",
-        f"| last {SAMPLE} of {len(run.cpu)} runs | {last / events * 1e6:.1f} | "
-        f"{statistics.median(run.wall[-SAMPLE:]):.1f} | "
-        f"{int(statistics.median(run.memory[-SAMPLE:])) >> 20:,} | {last / first:.2f} |",
-    ]
+    first = statistics.median(run.cpu[:SAMPLE])
+    lines = []
+    for mark in sorted({SAMPLE, *(mark for mark in MARKS if mark < len(run.cpu)), len(run.cpu)}):
+        part = slice(max(mark - SAMPLE, 0), mark)
+        cpu, wall, memory = (statistics.median(one[part]) for one in (run.cpu, run.wall, run.memory))
+        lines.append(
+            f"| runs {part.start + 1} to {mark} | {cpu / events * 1e6:.1f} | {wall:.1f} | "
+            f"{int(memory) >> 20:,} | {cpu / first:.2f} |"
+        )
     for name in ("compact", "collect"):
         series = kinds[name]
         if series.cpu:

@@ -69,6 +69,22 @@ class ArchiveMachine(RuleBasedStateMachine):
         hosts = self.world.hosts
         self.world.interrupted(hosts[host], name, call, hosts[1 - host], besides)
 
+    @rule(
+        host=HOSTS,
+        day=st.integers(0, 2),
+        first=st.sampled_from(["compact", "retain"]),
+        call=st.integers(2, 25),
+        second=st.sampled_from(["compact", "retain", "collect", "hold"]),
+    )
+    def two_at_once_take_files_away(self, host: int, day: int, first: str, call: int, second: str) -> None:
+        self.deliver_bit_by_bit(host, day, 0, "plain")
+        self.do_while_the_other_host_does(host, first, call, second)
+
+    @rule(host=HOSTS)
+    def expire_under_a_hold(self, host: int) -> None:
+        self.do(host, "hold")
+        self.do(1 - host, "retain")
+
     @rule()
     def late_writes_arrive(self) -> None:
         self.world.late_writes_arrive()
@@ -145,7 +161,7 @@ class ArchiveMachine(RuleBasedStateMachine):
 def test_any_order_of_operations_on_two_hosts_disturbed_or_not() -> None:
     run_state_machine_as_test(
         ArchiveMachine,
-        settings=settings(max_examples=15, stateful_step_count=14, deadline=None),
+        settings=settings(max_examples=12, stateful_step_count=14, deadline=None),
     )
 
 
