@@ -13,6 +13,7 @@ from archiver.archive import Archive
 from archiver.columns import IDENTITY_COLUMN
 from archiver.datafile import decode, suffix_of
 from archiver.errors import IntegrityError
+from archiver.index.known import Background
 from archiver.ledger.entry import Commit, DataFile
 from archiver.requeue import entries
 
@@ -54,16 +55,25 @@ class Place:
         return {name: getattr(self, name) for name in self.__slots__}
 
 
-def explain(archive: Archive, event_id: str, *, workspace: str | None = None) -> list[Place]:
+def explain(
+    archive: Archive, event_id: str, *, workspace: str | None = None, scan: bool = False
+) -> list[Place]:
     """Return every place of `event_id`: archived, supplementing, in quarantine (conflicts among them).
 
-    Until the archive has an index, this reads the id column of every file of the workspace,
-    or of all workspaces.
+    The identity index says which files may hold it, and only those are read. It is a cache:
+    what it left out would not be found.
+
+    Args:
+        workspace: Look in this one only.
+        scan: Believe no index: read the id column of every file of the workspace, or of all.
+
+    Raises:
+        IntegrityError: A file cannot be read, or is not what the ledger says.
+        StoreError: One is not there.
     """
     commits = _Commits(archive)
     places: list[Place] = []
-    within = None if workspace is None else (workspace,)
-    for file in archive.ledger.snapshot.files.select(workspaces=within):
+    for file in _candidates(archive, event_id, workspace, scan=scan):
         places.extend(_rows(archive, file, event_id, commits))
     for entry in entries(archive, lambda one: one.rejection.event_id == event_id):
         found = entry.rejection
@@ -91,6 +101,15 @@ def explain(archive: Archive, event_id: str, *, workspace: str | None = None) ->
             )
         )
     return places
+
+
+def _candidates(archive: Archive, event_id: str, workspace: str | None, *, scan: bool) -> list[DataFile]:
+    """Return the live files that may hold the id, by key."""
+    head = archive.ledger.snapshot
+    if scan:
+        return head.files.select(workspaces=None if workspace is None else (workspace,))
+    within = {name for _, name in head.files.volumes()} if workspace is None else {workspace}
+    return archive.identities.holders(event_id, within, Background(head))
 
 
 class _Commits:

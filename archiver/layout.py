@@ -43,6 +43,7 @@ _CHECKPOINT = re.compile(
     r"_ledger/checkpoints/[0-9]{20}-([0-9]{20})-[0-9]{14}-([0-9a-f]{16})\.json", re.ASCII
 )
 _LARGEST_SEQUENCE = 10**20 - 1
+_INDEX_PART = re.compile(r"_index/runs/([0-9]{4}-[0-9]{2})/[0-9a-f]{16}\.idx", re.ASCII)
 _INDEX_HEAD = re.compile(r"_index/heads/([0-9]{20})-[0-9]{14}-([0-9a-f]{16})\.json", re.ASCII)
 _ATTEMPT_NAME = re.compile(r"([0-9a-f]{32})-([0-9a-f]{28})-[0-9a-z-]+\.[0-9a-z.]+", re.ASCII)
 _DATA_FOLDER = re.compile(
@@ -160,6 +161,12 @@ def new_index_part(month: str) -> str:
     return f"{INDEX_RUNS}{month}/{secrets.token_hex(8)}.idx"
 
 
+def index_part_month(key: str) -> str | None:
+    """Return the month, `yyyy-mm`, if `key` is that of an object of the identity index."""
+    found = _INDEX_PART.fullmatch(key)
+    return found[1] if found else None
+
+
 def index_head(sequence: int, written_at_ms: int, check: str) -> str:
     """Key of a manifest of the identity index; the one of the newest commit, written last, sorts first.
 
@@ -169,6 +176,11 @@ def index_head(sequence: int, written_at_ms: int, check: str) -> str:
         check: 16 hex digits of the manifest's own digest.
     """
     return f"{INDEX_HEADS}{10**20 - 1 - sequence:020d}-{10**14 - 1 - written_at_ms:014d}-{check}.json"
+
+
+def before_index_heads(sequence: int) -> str:
+    """Return a key behind which a listing has the manifests of the identity index up to `sequence`."""
+    return f"{INDEX_HEADS}{10**20 - 1 - sequence:020d}"
 
 
 def index_head_of(key: str) -> tuple[int, str] | None:

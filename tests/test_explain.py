@@ -7,10 +7,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from archiver import layout
+from archiver.archive import Archive, AsOf, open_archive
 from archiver.cli.explain import explain_command
 from archiver.compact import compact
+from archiver.errors import ObjectNotFoundError
 from archiver.explain import explain
-from tests.support import archive_bodies, event, new_archive
+from archiver.index import manifest
+from archiver.store.local import LocalStore
+from tests.support import alert, archive_bodies, event, new_archive
 
 
 def test_twins_supplements_and_conflicts_are_told_with_their_commits(tmp_path: Path) -> None:
@@ -58,6 +63,70 @@ def test_the_command_shows_both_versions_of_a_conflict(tmp_path: Path) -> None:
     assert event("a", action="first").decode() in told
     assert event("a", action="second").decode() in told
     assert "quarantined (conflict: contradicts the event in events/workspace=ws_1/" in told
+
+
+def _in_every_state(tmp_path: Path) -> Archive:
+    """An archive with an id in every place: indexed, compacted, not indexed yet, of other datasets."""
+    archive = new_archive(tmp_path / "a")
+    archive_bodies(archive, event("a"), event("b"), alert("a"), event("a", workspace="b/c=d"))
+    archive_bodies(archive, event("a", ip_country="DE"), event("a", timestamp="2024-01-01T00:00:00.000000Z"))
+    compact(archive)
+    archive.identities.update()
+    archive_bodies(archive, event("a", timestamp="0001-01-01T00:00:00.000000Z"), event("c"))
+    archive_bodies(archive, event("a", action="other"))
+    return archive
+
+
+@pytest.mark.parametrize("workspace", [None, "ws_1", "b/c=d", "nobody"])
+@pytest.mark.parametrize("event_id", ["a", "b", "c", "nobody", "\ud800"])
+def test_the_index_leads_to_the_places_that_a_scan_finds(
+    tmp_path: Path, event_id: str, workspace: str | None
+) -> None:
+    _in_every_state(tmp_path)
+    for as_of in (None, AsOf(sequence=1), AsOf(sequence=3), AsOf(sequence=5)):
+        archive = open_archive(LocalStore(tmp_path / "a"), as_of=as_of)
+        scanned = explain(archive, event_id, workspace=workspace, scan=True)
+        assert explain(archive, event_id, workspace=workspace) == scanned
+        if (event_id, workspace) == ("a", None):
+            assert len(scanned) == {None: 7, 1: 3, 3: 5, 5: 7}[as_of and as_of.sequence]
+
+
+def test_without_a_scan_a_file_that_cannot_hold_the_id_is_not_opened(tmp_path: Path) -> None:
+    archive = new_archive(tmp_path / "a")
+    archive_bodies(archive, event("a"))
+    archive_bodies(archive, event("b"))
+    archive.identities.update()
+    (other,) = archive.ledger.snapshot.files.keys() - {explain(archive, "a")[0].object}
+    archive.store.delete([other])
+    archive = open_archive(archive.store)
+    assert [place.commit for place in explain(archive, "a")] == [1]
+    with pytest.raises(ObjectNotFoundError):
+        explain(archive, "a", scan=True)
+
+
+@pytest.mark.parametrize("damage", ["missing", "altered"])
+def test_of_a_month_whose_index_is_damaged_every_file_is_read(tmp_path: Path, damage: str) -> None:
+    archive = _in_every_state(tmp_path)
+    expected = explain(archive, "a", scan=True)
+    for info in list(archive.store.list(layout.INDEX_RUNS)):
+        if damage == "missing":
+            archive.store.delete([info.key])
+        else:
+            archive.store.put(info.key, bytes(info.bytes), mode="overwrite")
+    assert explain(open_archive(archive.store), "a") == expected
+
+
+def test_the_command_scans_when_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An index that tells of no file hides the event from a look-up and from no scan."""
+    archive = new_archive(tmp_path / "a")
+    archive_bodies(archive, event("a"))
+    head = archive.ledger.snapshot
+    manifest.put(archive.store, head.sequence, head.digest, ())
+    ask = ["a", "--archive", str(tmp_path / "a")]
+    assert CliRunner().invoke(explain_command, ask).exit_code != 0
+    assert event("a").decode() in CliRunner().invoke(explain_command, [*ask, "--scan"]).output
+    monkeypatch.setenv("ARCHIVER_SCAN", "1")
+    assert event("a").decode() in CliRunner().invoke(explain_command, ask).output
 
 
 @pytest.mark.parametrize("data_format", ["jsonl.gz", "jsonl.zst"])

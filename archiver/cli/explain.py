@@ -13,11 +13,23 @@ from archiver.errors import ArchiverError
 @as_of_option
 @click.argument("event_id", metavar="ID")
 @click.option("--workspace", envvar="ARCHIVER_WORKSPACE", show_envvar=True, help="Look in this one only.")
-def explain_command(context: Context, event_id: str, workspace: str | None) -> None:
-    """Say where an event came from: delivery, batch, commit, file, row, twins and conflicts."""
+@click.option(
+    "--scan",
+    is_flag=True,
+    envvar="ARCHIVER_SCAN",
+    show_envvar=True,
+    help="Believe no index: read the ids of every file. For an auditor; slow in a large archive.",
+)
+def explain_command(context: Context, event_id: str, workspace: str | None, scan: bool) -> None:
+    """Say where an event came from: delivery, batch, commit, file, row, twins and conflicts.
+
+    \b
+    The identity index says in which files to look. It is a cache, which whoever may write
+    to the bucket may alter; --scan looks into all files and believes none.
+    """
     from archiver.explain import explain
 
-    places = explain(context.open_archive(), event_id, workspace=workspace)
+    places = explain(context.open_archive(), event_id, workspace=workspace, scan=scan)
     if not places:
         raise ArchiverError(
             f"{event_id}: not in the archive and not in quarantine",

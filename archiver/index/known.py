@@ -22,7 +22,7 @@ from archiver.index import hashing, manifest
 from archiver.index.build import IndexReport, Update, in_chunks
 from archiver.index.hashing import matches
 from archiver.index.index import Index
-from archiver.index.months import between, month_of, numbers_of
+from archiver.index.months import between, bounds, month_of, numbers_of
 from archiver.index.reading import FileVanishedError
 from archiver.index.recent import BUDGET_IDS, Recent
 from archiver.ledger.entry import DataFile
@@ -183,6 +183,37 @@ class KnownIds:
             if near.any():
                 hits[key] = some[near]
         return hits
+
+    def holders(self, event_id: str, workspaces: Collection[str], background: Background) -> list[DataFile]:
+        """Return the live files of these workspaces that may hold rows with this id, by key.
+
+        Whatever their times are. A file that the index does not tell of may hold any id.
+        """
+        try:
+            ids = pl.Series([event_id], dtype=pl.String)
+        except UnicodeEncodeError:
+            return []  # half a character: no row has such an id
+        names = set(workspaces)
+        hashes = np.unique([hashing.hash_ids(ids, name)[0] for name in names]) if names else ()
+        if not len(hashes):
+            return []
+        self._open(background)
+        told = self._ask_everywhere(hashes)
+        if self._index is not None and self._index.damaged and self._reopen(background):
+            told = self._ask_everywhere(hashes)
+        if self._index is None:
+            return background.files.select(workspaces=names)
+        keys = {key for month in told.values() for key, _ in month}
+        found = background.find(keys)
+        found |= {file.key: file for files in self._pending.values() for file in files}
+        for month in self._index.damaged:
+            since_us, until_us = bounds(month)
+            found |= {file.key: file for file in background.select(names, since_us, until_us)}
+        # A hash that collides may be another workspace's.
+        return [found[key] for key in sorted(found) if found[key].partition.workspace in names]
+
+    def _ask_everywhere(self, hashes: np.ndarray) -> Mapping[str, list[tuple[str, np.ndarray]]]:
+        return {} if self._index is None else self._index.probe(dict.fromkeys(self._index.months, hashes))
 
     def _probe(self, rows: _Rows, background: Background) -> Iterator[tuple[str, np.ndarray]]:
         """Yield file keys and the rows' places that may lie in each."""

@@ -7,7 +7,6 @@ names the digest of the commit that it goes up to: an index of another chain is 
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import time
 from collections.abc import Callable
@@ -21,6 +20,7 @@ import rfc8785
 from archiver import layout
 from archiver.errors import ObjectNotFoundError
 from archiver.index.part import PartEntry
+from archiver.ledger import shape
 from archiver.ledger.ledger import Ledger
 from archiver.store.base import ObjectInfo, Store
 
@@ -74,12 +74,12 @@ def newest(ledger: Ledger, *, up_to: int) -> Manifest | None:
     One that goes further does not fit a snapshot at `up_to`: what a later commit removed may
     have been dropped from it. A manifest that cannot be used is told in the log and left aside.
     """
-    listed = ledger.store.list(layout.INDEX_HEADS)
+    listed = ledger.store.list(layout.INDEX_HEADS, start_after=layout.before_index_heads(up_to))
     for info in islice(listed, _LOOKED_AT):
         named = layout.index_head_of(info.key)
         if named is None or named[0] > up_to:
             continue
-        found = _read(ledger.store, info.key, named[1])
+        found = _read(ledger.store, info.key, *named)
         if found is None:
             continue
         if _digest_at(ledger, found.sequence) == found.commit:
@@ -95,7 +95,7 @@ def _digest_at(ledger: Ledger, sequence: int) -> str:
     return next(iter(ledger.since(sequence - 1))).digest
 
 
-def _read(store: Store, key: str, check: str) -> Manifest | None:
+def _read(store: Store, key: str, sequence: int, check: str) -> Manifest | None:
     try:
         content = store.get(key)
     except ObjectNotFoundError:
@@ -103,11 +103,13 @@ def _read(store: Store, key: str, check: str) -> Manifest | None:
     try:
         if _check(content) != check:
             raise ValueError("its digest is not the one in its name")
-        tree = json.loads(content)
-        if tree["format"] != FORMAT or tree["hash"] != HASH:
+        tree = shape.parse(content)
+        if shape.count(tree, "format") != FORMAT or tree["hash"] != HASH:
             raise ValueError("another format")
-        parts = tuple(PartEntry.from_json(part) for part in tree["parts"])
-        return Manifest(int(tree["sequence"]), str(tree["commit"]), parts, key)
+        if shape.count(tree, "sequence") != sequence:
+            raise ValueError("it goes up to another commit than its name says")
+        parts = tuple(PartEntry.from_json(part) for part in shape.array(tree, "parts", dict))
+        return Manifest(sequence, shape.digest(tree, "commit"), parts, key)
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         log.warning("%s: no manifest of the index (%s); left aside", key, error)
         return None
@@ -129,7 +131,7 @@ def garbage(store: Store, *, before: Callable[[], datetime]) -> list[ObjectInfo]
     readable = 0
     for info in heads:
         named = layout.index_head_of(info.key)
-        found = _read(store, info.key, named[1]) if named is not None and readable < _KEPT else None
+        found = _read(store, info.key, *named) if named is not None and readable < _KEPT else None
         if found is not None:
             readable += 1
             kept.update((info.key, *(part.key for part in found.parts)))

@@ -13,9 +13,11 @@ directory at once, and then the few blocks that can hold it.
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import date
 from typing import Any, Final, cast
 
 import numpy as np
@@ -25,6 +27,7 @@ from xxhash import xxh3_64_hexdigest, xxh3_64_intdigest
 from archiver import layout
 from archiver.errors import ArchiverError, ObjectNotFoundError
 from archiver.index.hashing import matches
+from archiver.ledger import shape
 from archiver.store.base import Store
 
 BLOCK: Final = 1_024
@@ -36,6 +39,16 @@ _FILE: Final = np.dtype("<u4")
 _BRIDGED_BLOCKS: Final = 8  # read through rather than ask anew: 64 KiB
 _SLICE_BLOCKS: Final = 1_024  # 8 MiB of hashes at once
 _NUMBERS_AT_ONCE: Final = 1 << 20
+_MOST_ENTRIES: Final = 1 << 28  # many times what is ever written to one object
+_HEXADECIMAL: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
+_NAME: Final = pa.dictionary(pa.int32(), pa.string())
+_TYPES: Final = {
+    "folder": _NAME,
+    "attempt": _NAME,
+    "number": pa.uint32(),
+    "suffix": _NAME,
+    "entries": pa.uint32(),
+}
 
 
 class IndexDamagedError(ArchiverError):
@@ -98,17 +111,34 @@ class PartEntry:
 
     @staticmethod
     def from_json(tree: dict[str, Any]) -> PartEntry:
-        return PartEntry(
-            key=str(tree["key"]),
-            month=str(tree["month"]),
-            run=str(tree["run"]),
-            bytes=int(tree["bytes"]),
-            entries=int(tree["entries"]),
-            files=int(tree["files"]),
-            first=int(tree["first"], 16),
-            last=int(tree["last"], 16),
-            check=str(tree["check"]),
+        """Read an entry; whoever may write to the bucket may have written it.
+
+        Raises:
+            ValueError, KeyError: It is none that `to_json` made.
+        """
+        month = shape.text(tree, "month")
+        entry = PartEntry(
+            key=shape.text(tree, "key"),
+            month=month,
+            run=shape.text(tree, "run"),
+            bytes=shape.count(tree, "bytes"),
+            entries=shape.count(tree, "entries"),
+            files=shape.count(tree, "files"),
+            first=int(_hexadecimal(tree, "first"), 16),
+            last=int(_hexadecimal(tree, "last"), 16),
+            check=_hexadecimal(tree, "check"),
         )
+        date.fromisoformat(f"{month}-01")
+        if layout.index_part_month(entry.key) != month or not 0 < entry.entries <= _MOST_ENTRIES:
+            raise ValueError(f"{entry.key!r:.100} is no object of the index with entries of {month!r:.20}")
+        return entry
+
+
+def _hexadecimal(tree: dict[str, Any], name: str) -> str:
+    value = shape.text(tree, name)
+    if _HEXADECIMAL.fullmatch(value) is None:
+        raise ValueError(f"a member `{name}` that is no number of 16 digits: {value!r:.40}")
+    return value
 
 
 class Part:
@@ -159,7 +189,10 @@ class Part:
         held = self._hashes(first, behind)
         low = int(np.searchsorted(hashes, held[0], side="left"))
         high = int(np.searchsorted(hashes, held[-1], side="right"))
-        positions, there = matches(hashes[low:high], held)
+        try:
+            positions, there = matches(hashes[low:high], held)
+        except ValueError:
+            raise self._damaged("its hashes are not in order") from None
         if not len(there):
             return positions, np.empty(0, dtype=_FILE)
         start, end = int(there.min()) // BLOCK, int(there.max()) // BLOCK + 1
@@ -191,8 +224,22 @@ class Part:
             content = self._read(start, size)
             if xxh3_64_intdigest(content) != check:
                 raise self._damaged("its table of files is damaged")
-            self._keys = pa.ipc.open_stream(content).read_all()
+            self._keys = self._decoded(content)
         return self._keys
+
+    def _decoded(self, content: bytes) -> pa.Table:
+        """Return the table of files. The checksum is no proof: its writer may have made both."""
+        try:
+            table = pa.ipc.open_stream(content).read_all()
+            table.validate(full=True)
+            if table.schema.names != list(_TYPES) or table.num_rows != self.entry.files:
+                raise ValueError("it has other columns, or another number of rows")
+            for name, kind in _TYPES.items():
+                if table[name].null_count or table.schema.field(name).type != kind:
+                    raise ValueError(f"its column {name} is of another type, or has nulls")
+        except (pa.ArrowException, ValueError, OSError) as error:
+            raise self._damaged(f"its table of files cannot be read: {str(error)[:200]}") from error
+        return table
 
     def directory(self) -> np.ndarray:
         """Return first hash and checksums of every block."""
@@ -202,9 +249,11 @@ class Part:
             if xxh3_64_hexdigest(content) != entry.check:
                 raise self._damaged("its directory is damaged")
             magic, block, files, entries, size, check, month = _HEADER.unpack_from(content)
-            told = (magic, block, files, entries, month.rstrip(b"\0").decode())
-            if told != (_MAGIC, BLOCK, entry.files, entry.entries, entry.month):
+            told = (magic, block, files, entries, month.rstrip(b"\0"))
+            if told != (_MAGIC, BLOCK, entry.files, entry.entries, entry.month.encode()):
                 raise self._damaged("it is another one than its manifest says")
+            if 12 * entries + len(content) + size != entry.bytes:
+                raise self._damaged("it is of another size than its manifest says")
             self._table = size, check
             self._directory = np.frombuffer(content, dtype=_DIRECTORY, offset=_HEADER.size)
         return self._directory
@@ -213,7 +262,10 @@ class Part:
         return self._blocks(first, behind, 0, _HASH, "hashes")
 
     def _files(self, first: int, behind: int) -> np.ndarray:
-        return self._blocks(first, behind, 8 * self.entry.entries, _FILE, "files")
+        numbers = self._blocks(first, behind, 8 * self.entry.entries, _FILE, "files")
+        if len(numbers) and int(numbers.max()) >= self.entry.files:
+            raise self._damaged("it names a file that is not in its table")
+        return numbers
 
     def _blocks(self, first: int, behind: int, offset: int, kind: np.dtype[Any], name: str) -> np.ndarray:
         count = min(behind * BLOCK, self.entry.entries) - first * BLOCK

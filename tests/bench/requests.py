@@ -236,9 +236,8 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory(prefix="requests-") as folder, metered_bucket() as (location, meter):
         rows = lived(location, meter, Path(folder) / "spool", options)
-    print(
-        f"{options.runs} runs of {options.events:,} events of {options.workspaces} workspaces, a day each\n"
-    )
+    asked = f"{options.runs} runs of {options.events:,} events of {options.workspaces} workspaces"
+    print(f"{asked}, {RUNS_A_DAY} a day\n")
     print(HEADER)
     for name, seen in rows:
         print(seen.row(name))
