@@ -12,6 +12,8 @@ What may go is found out with a checkpoint's help, and then held against the com
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import secrets
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -23,18 +25,22 @@ from typing import Any, Final
 from archiver import clock, layout
 from archiver.archive import Archive
 from archiver.confirm import confirm
-from archiver.errors import CommitConflictError, ConfigError
+from archiver.errors import CommitConflictError, ConfigError, PermissionDeniedError
 from archiver.index import manifest as index_manifest
 from archiver.ledger import checkpoint
 from archiver.ledger import commit as protocol
-from archiver.ledger.entry import Content, DataFile
+from archiver.ledger.entry import Content, DataFile, Hold
 from archiver.ledger.snapshot import Snapshot
+from archiver.progress import Progress, Silent
 from archiver.store.base import Deleted, ObjectInfo, Store
+
+log = logging.getLogger(__name__)
 
 DEFAULT_GRACE: Final = timedelta(hours=24)
 SHORTEST_GRACE: Final = timedelta(hours=1)
 DEFAULT_KEEP: Final = timedelta(days=7)
 _AT_ONCE: Final = 5_000
+_TRIES: Final = 10
 _PLACES: Final = (*(f"{dataset}/" for dataset in layout.DATASETS), layout.QUARANTINE, layout.LISTS)
 
 
@@ -72,12 +78,14 @@ class CollectReport:
     hidden: list[str] = field(default_factory=list)
     kept: dict[str, str] = field(default_factory=dict)
 
-    def take_note(self, gone: Deleted, sizes: Mapping[str, int]) -> None:
-        """Correct what was to be deleted by what the store says became of it."""
-        self.hidden, self.kept = list(gone.hidden), dict(gone.kept)
-        still_there = {*self.hidden, *self.kept}
-        self.deleted = [key for key in self.deleted if key not in still_there]
-        self.deleted_bytes -= sum(sizes[key] for key in still_there)
+    def take_note(self, keys: Sequence[str], gone: Deleted, sizes: Mapping[str, int]) -> None:
+        """Note what the store says became of some keys that were to be deleted."""
+        self.hidden += gone.hidden
+        self.kept |= dict(gone.kept)
+        still_there = {*gone.hidden, *dict(gone.kept)}
+        deleted = [key for key in keys if key not in still_there]
+        self.deleted += deleted
+        self.deleted_bytes += sum(sizes[key] for key in deleted)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -105,6 +113,7 @@ def collect(
     keep_snapshots: timedelta = DEFAULT_KEEP,
     force: bool = False,
     dry_run: bool = False,
+    progress: Progress | None = None,
 ) -> CollectReport:
     """Fence attempts that have been silent for `grace`, then delete what nothing reaches.
 
@@ -118,20 +127,26 @@ def collect(
 
     Raises:
         ConfigError: The grace is too short, or snapshots are kept too shortly.
+        CommitConflictError: Others came first too often; nothing was deleted.
         IntegrityError: By the commits' word something would go that must stay; nothing was deleted.
     """
     _refuse_haste(grace, keep_snapshots, force=force)
-    report = CollectReport(dry_run)
-    head = archive.ledger.refresh()
-    oldest = _oldest_kept(archive, head, keep_snapshots)
-    garbage = _unreachable(archive, head, oldest)
-    superseded = head.files.superseded()
-    raises = any(superseded.get(one.key, 0) > head.oldest_readable for one in _all(garbage))
-    doomed = _silent(garbage, head, _now(archive.store) - grace) if garbage else set()
-    if dry_run:
-        report.fenced = sorted(doomed)
-    elif doomed or raises:
-        report.fenced = _fence(archive, doomed, oldest if raises else 0)
+    report, telling = CollectReport(dry_run), progress or Silent()
+    for _ in range(_TRIES):
+        head = archive.ledger.refresh()
+        oldest = _oldest_kept(archive, head, keep_snapshots)
+        garbage = _unreachable(archive, head, oldest, telling)
+        superseded = head.files.superseded()
+        raises = any(superseded.get(one.key, 0) > head.oldest_readable for one in _all(garbage))
+        doomed = _silent(garbage, head, _now(archive.store) - grace) if garbage else set()
+        fenced: list[str] | None = sorted(doomed)
+        if not dry_run and (doomed or raises):
+            fenced = _fence(archive, doomed, oldest if raises else 0, holds=dict(head.holds))
+        if fenced is not None:
+            report.fenced = fenced
+            break
+    else:
+        raise CommitConflictError("holds came and went too often; nothing was deleted", hint="run again")
     # Read the head again after the fence: what was committed meanwhile is reachable now.
     head = archive.ledger.refresh()
     dead = head.fenced | (doomed if dry_run else set())
@@ -158,20 +173,53 @@ def collect(
                 report.young += 1
     report.held = sorted(held.keys() | set(report.held))
     if not dry_run:
-        confirm(archive.ledger, report.deleted)
-        report.take_note(archive.store.delete(report.deleted), {one.key: one.bytes for one in _all(garbage)})
+        confirm(archive.ledger, report.deleted, telling)
+        _delete(archive, report, {one.key: one.bytes for one in _all(garbage)}, reach, explained, telling)
         _drop_caches(archive.store, grace, report)
         seconds = max(grace, SHORTEST_GRACE).total_seconds()
         report.temporaries = archive.store.delete_temporaries(older_than_seconds=seconds)
     return report
 
 
+def _delete(
+    archive: Archive,
+    report: CollectReport,
+    sizes: Mapping[str, int],
+    reach: _Reach,
+    explained: _Explained,
+    progress: Progress,
+) -> None:
+    """Delete what was found, some thousand at a time; before each, look for holds that came meanwhile."""
+    wanted, report.deleted, report.deleted_bytes = report.deleted, [], 0
+    holds = dict(archive.ledger.snapshot.holds)
+    progress.start("deleting", sum(sizes[key] for key in wanted))
+    try:
+        for start in range(0, len(wanted), _AT_ONCE):
+            part = wanted[start : start + _AT_ONCE]
+            head = archive.ledger.refresh()
+            if head.holds != holds:
+                removed = {key: reach.superseded[key] for key in part if key in reach.superseded}
+                held = set(_held(archive, head, removed))
+                held |= {key for key in part if explained.may_be_held(key, reach.superseded)}
+                report.held = sorted(held.union(report.held))
+                report.superseded -= len(held)
+                part = [key for key in part if key not in held]
+            report.take_note(part, archive.store.delete(part), sizes)
+            progress.advance(bytes_done=sum(sizes[key] for key in part), rows=len(part))
+    finally:
+        progress.finish()
+
+
 def _drop_caches(store: Store, grace: timedelta, report: CollectReport) -> None:
     """Delete what later objects of caches took the place of; nothing depends on them."""
     replaced = index_manifest.garbage(store, before=lambda: _now(store) - grace)
     replaced += checkpoint.garbage(store, before=lambda: _now(store) - grace)
-    store.delete([info.key for info in replaced])
-    report.caches = len(replaced)
+    try:
+        store.delete([info.key for info in replaced])
+    except PermissionDeniedError as error:
+        log.warning("replaced caches stay: %s", error.message)
+    else:
+        report.caches = len(replaced)
 
 
 def _refuse_haste(grace: timedelta, keep_snapshots: timedelta, *, force: bool) -> None:
@@ -228,7 +276,8 @@ def _now(store: Store) -> datetime:
     try:
         return store.info(key).modified_at
     finally:
-        store.delete([key])
+        with contextlib.suppress(PermissionDeniedError):  # it stays, and means nothing
+            store.delete([key])
 
 
 class _Reach:
@@ -290,18 +339,25 @@ def _all(garbage: Mapping[str, list[ObjectInfo]]) -> Iterator[ObjectInfo]:
     return (info for objects in garbage.values() for info in objects)
 
 
-def _unreachable(archive: Archive, head: Snapshot, oldest: int) -> dict[str, list[ObjectInfo]]:
+def _unreachable(
+    archive: Archive, head: Snapshot, oldest: int, progress: Progress
+) -> dict[str, list[ObjectInfo]]:
     """List what `head` does not reach, by attempt. Objects that are not ours are not looked at."""
     reach = _Reach(head, oldest)
     found: dict[str, list[ObjectInfo]] = defaultdict(list)
-    for place in _PLACES:
-        listing = archive.store.list(place)
-        while part := list(islice(listing, _AT_ONCE)):
-            needed = reach.of([info.key for info in part])
-            for info in part:
-                origin = layout.origin_of(info.key)
-                if origin is not None and info.key not in needed:
-                    found[origin.attempt].append(info)
+    progress.start("listing objects", None)
+    try:
+        for place in _PLACES:
+            listing = archive.store.list(place)
+            while part := list(islice(listing, _AT_ONCE)):
+                needed = reach.of([info.key for info in part])
+                for info in part:
+                    origin = layout.origin_of(info.key)
+                    if origin is not None and info.key not in needed:
+                        found[origin.attempt].append(info)
+                progress.advance(rows=len(part))
+    finally:
+        progress.finish()
     return found
 
 
@@ -324,13 +380,24 @@ def _is_dead(key: str, attempt: str, head: Snapshot, fenced: Iterable[str]) -> b
     return attempt in fenced or (origin is not None and origin.batch in head.batches)
 
 
-def _fence(archive: Archive, doomed: set[str], oldest: int) -> list[str]:
+def _fence(archive: Archive, doomed: set[str], oldest: int, *, holds: Mapping[str, Hold]) -> list[str] | None:
     """Commit a fence against `doomed`, less those that commit before it does.
 
     The same commit raises `oldest_readable` to `oldest`, if it is not there yet.
+
+    Args:
+        holds: Those in force when `oldest` was found out.
+
+    Returns:
+        None if others are in force by now, and `oldest` may be too high: nothing was committed.
     """
+    outdated = False
 
     def less_committed(head: Snapshot, content: Content) -> Content | None:
+        nonlocal outdated
+        outdated = oldest > head.oldest_readable and head.holds != holds
+        if outdated:
+            return None
         left = tuple(one for one in content.fenced if one not in head.attempts and one not in head.fenced)
         return replace(content, fenced=left) if left or oldest > head.oldest_readable else None
 
@@ -351,5 +418,5 @@ def _fence(archive: Archive, doomed: set[str], oldest: int) -> list[str]:
         case protocol.Committed(commit):
             return list(commit.content.fenced)
         case protocol.PlanAgain():
-            return []
+            return None if outdated else []
     raise CommitConflictError("the fence could not be committed; nothing was deleted", hint="run again")

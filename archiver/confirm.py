@@ -16,6 +16,7 @@ from archiver import layout
 from archiver.errors import IntegrityError
 from archiver.ledger.entry import Commit, DataFile, Hold
 from archiver.ledger.ledger import Ledger
+from archiver.progress import Progress, Silent
 
 _READERS: Final = 16
 _AT_ONCE: Final = 256
@@ -79,7 +80,7 @@ class _Known:
         return None if is_dead else "its attempt may still commit"
 
 
-def confirm(ledger: Ledger, keys: Collection[str]) -> None:
+def confirm(ledger: Ledger, keys: Collection[str], progress: Progress | None = None) -> None:
     """Return if all of `keys` may be deleted by what the commits up to the head say.
 
     Memory is that of the keys and of each commit's names; every commit is read.
@@ -93,9 +94,14 @@ def confirm(ledger: Ledger, keys: Collection[str]) -> None:
     """
     if not keys:
         return
-    wanted, known = frozenset(keys), _Known()
-    for commit in _chain(ledger):
-        known.apply(commit, wanted)
+    wanted, known, telling = frozenset(keys), _Known(), progress or Silent()
+    telling.start("reading every commit", None)
+    try:
+        for commit in _chain(ledger):
+            known.apply(commit, wanted)
+            telling.advance(rows=1)
+    finally:
+        telling.finish()
     for key in keys:
         if objection := known.objection(key):
             raise IntegrityError(

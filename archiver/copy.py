@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 
 from archiver import layout
@@ -67,38 +68,65 @@ def copy(
     """Bring `destination` to the present head of the archive in `source`.
 
     Interrupted, it is begun again and goes on where it stopped. A later call copies what
-    came since. Writers may be at work in `source`, not in `destination`.
+    came since. Writers may be at work in `source`, not in `destination`. What `collect` lets
+    go of in `source` meanwhile is no longer needed behind a later commit: then that becomes
+    the copy's head.
 
     Args:
         dry_run: Only say what would be copied; nothing is written.
 
     Raises:
         ArchiveNotFoundError: There is no archive in `source`.
-        ConfigError: `destination` holds another archive, or commits of its own.
+        ConfigError: `destination` holds another archive, or commits of its own, or is where `source`
+            is, or one lies in the other.
         IntegrityError: An object of `source` is missing or is not what the ledger says.
         StoreError: One of the two stores failed; what was copied stays.
     """
     progress = progress or Silent()
     ledger = Ledger.open(source)
-    head = ledger.snapshot
-    report = CopyReport(dry_run, head=head.sequence, head_digest=head.digest)
+    _refuse_nested(source, destination)
+    report = CopyReport(dry_run)
     have = _common_head(source, destination)
-    report.commits = head.sequence - have
     sizes = {info.key: info.bytes for place in _PLACES for info in destination.list(place)}
-    work = []
-    for one in _wanted(ledger, have):
-        if sizes.get(one.key) == one.bytes:
-            report.present += 1
-        else:
-            work.append(one)
-    progress.start("copying", sum(one.bytes for one in work))
-    try:
-        _copy_objects(ledger, destination, work, report, progress)
-        if not dry_run:
-            _copy_commits(source, destination, have, head.sequence, head.digest)
-    finally:
-        progress.finish()
-    return report
+    copied: set[str] = set()
+    while True:
+        head = ledger.snapshot
+        report.head, report.head_digest = head.sequence, head.digest
+        report.commits, report.present = head.sequence - have, 0
+        work = []
+        for one in _wanted(ledger, have):
+            if sizes.get(one.key) == one.bytes:
+                report.present += 1
+            elif one.key not in copied:
+                work.append(one)
+        progress.start("copying", sum(one.bytes for one in work))
+        try:
+            whole = _copy_objects(ledger, destination, work, report, copied, progress)
+            if whole and not dry_run:
+                _copy_commits(source, destination, have, head.sequence, head.digest)
+        finally:
+            progress.finish()
+        if whole:
+            return report
+        ledger.refresh()  # the head of which something was let go could not be read in the copy
+
+
+def _refuse_nested(source: Store, destination: Store) -> None:
+    """Refuse a place in which the objects of one would be strangers in the other."""
+    here, there = _place(source), _place(destination)
+    # Two servers may have buckets of one name; two folders of one name are one.
+    if here == there and source.local_path("x") is None:
+        return
+    if here.startswith(there) or there.startswith(here):
+        raise ConfigError(
+            f"{destination.location}: is where {source.location} is, or one lies in the other",
+            hint="copy to a place beside the archive",
+        )
+
+
+def _place(store: Store) -> str:
+    folder = store.local_path("x")
+    return f"{store.location.rstrip('/') if folder is None else Path(folder).parent.resolve()}/"
 
 
 def _common_head(source: Store, destination: Store) -> int:
@@ -147,11 +175,18 @@ def _wanted(ledger: Ledger, have: int) -> Iterator[_Wanted]:
 
 
 def _copy_objects(
-    ledger: Ledger, destination: Store, work: list[_Wanted], report: CopyReport, progress: Progress
-) -> None:
+    ledger: Ledger,
+    destination: Store,
+    work: list[_Wanted],
+    report: CopyReport,
+    copied: set[str],
+    progress: Progress,
+) -> bool:
+    """Copy objects and note them in `copied`; return False if the source let go of one meanwhile."""
     if report.dry_run:
         report.objects, report.bytes = len(work), sum(one.bytes for one in work)
-        return
+        return True
+    whole = True
     under_way: dict[Future[bool], _Wanted] = {}
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="copy") as copiers:
         for one in [*work, None]:
@@ -163,11 +198,15 @@ def _copy_objects(
                 for done in wait(under_way, return_when=FIRST_COMPLETED).done:
                     finished = under_way.pop(done)
                     if done.result():
+                        copied.add(finished.key)
                         report.objects += 1
                         report.bytes += finished.bytes
+                    else:
+                        whole = False
                     progress.advance(bytes_done=finished.bytes)
             if one is not None:
                 under_way[copiers.submit(_copy_object, ledger, destination, one)] = one
+    return whole
 
 
 def _copy_object(ledger: Ledger, destination: Store, one: _Wanted) -> bool:
@@ -175,10 +214,11 @@ def _copy_object(ledger: Ledger, destination: Store, one: _Wanted) -> bool:
     try:
         content = ledger.store.get(one.key)
     except ObjectNotFoundError:
-        # Only a `collect` beside us may take it, and only after a commit that says so.
+        # Only a `collect` beside us may take a data file, and only after a commit that says so.
         now = Ledger.open(ledger.store).snapshot
         removed_by = now.files.superseded().get(one.key, 0)
-        if one.key not in now.files and removed_by <= now.oldest_readable:
+        is_data = layout.partition_of(one.key) is not None
+        if is_data and one.key not in now.files and removed_by <= now.oldest_readable:
             return False
         raise IntegrityError(
             f"{one.key}: missing, though the ledger names it",
@@ -189,7 +229,13 @@ def _copy_object(ledger: Ledger, destination: Store, one: _Wanted) -> bool:
         raise IntegrityError(
             f"{one.key}: expected {one.digest}, found {found}", hint="run `archiver verify` on the source"
         )
-    destination.put(one.key, content)
+    try:
+        destination.put(one.key, content)
+    except PreconditionFailedError as error:
+        raise ConfigError(
+            f"{destination.location}: {one.key} is there already and differs: {error.message}"[:600],
+            hint="no copy of ours: perhaps half an object of another tool; delete it and copy again",
+        ) from None
     return True
 
 

@@ -106,6 +106,10 @@ def explain(
 def _candidates(archive: Archive, event_id: str, workspace: str | None, *, scan: bool) -> list[DataFile]:
     """Return the live files that may hold the id, by key."""
     head = archive.ledger.snapshot
+    try:
+        event_id.encode()
+    except UnicodeEncodeError:
+        return []  # half a character: no archived row has such an id, an entry in quarantine may
     if scan:
         return head.files.select(workspaces=None if workspace is None else (workspace,))
     within = {name for _, name in head.files.volumes()} if workspace is None else {workspace}

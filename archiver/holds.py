@@ -31,6 +31,7 @@ class HoldReport:
         hold: As it is now said to be.
         commit: That says so; None if it was so already.
         replaced: What the name covered before, if it was another cover.
+        covered_files, covered_rows: Live ones that it covers now: none may mean a mistyped workspace.
         expired_files, expired_rows: What the hold covers and came too late for.
         still_there: How many of those files lie in the store yet.
         readable_as_of: The newest commit before all of that expired, if it may still be asked for.
@@ -40,6 +41,8 @@ class HoldReport:
     hold: Hold
     commit: int | None = None
     replaced: Hold | None = None
+    covered_files: int = 0
+    covered_rows: int = 0
     expired_files: int = 0
     expired_rows: int = 0
     still_there: int = 0
@@ -52,6 +55,8 @@ class HoldReport:
             "hold": self.hold.to_json(),
             "commit": self.commit,
             "replaced": None if self.replaced is None else self.replaced.to_json(),
+            "covered_files": self.covered_files,
+            "covered_rows": self.covered_rows,
             "expired_files": self.expired_files,
             "expired_rows": self.expired_rows,
             "still_there": self.still_there,
@@ -104,6 +109,9 @@ def set_hold(archive: Archive, hold: Hold, *, replace_cover: bool = False) -> Ho
 
     report.commit = _commit(archive, hold, fit, report)
     report.replaced = before[0] if before and report.commit is not None else None
+    # In force already: in the words, and for the reason, that are in the ledger.
+    report.hold = archive.ledger.snapshot.holds.get(hold.name, hold)
+    _count_covered(archive, report)
     _look_back(archive, report)
     return report
 
@@ -189,6 +197,20 @@ def _commit(archive: Archive, hold: Hold, fit: _Fit, report: HoldReport) -> int 
         case protocol.PlanAgain():
             return None
     raise CommitConflictError(f"the hold {hold.name} could not be committed", hint="run again")
+
+
+def _count_covered(archive: Archive, report: HoldReport) -> None:
+    files, hold = archive.ledger.snapshot.files, report.hold
+    if hold.since_us is None and hold.until_us is None:  # very many, perhaps
+        volumes = [
+            one for (_, workspace), one in files.volumes().items() if hold.workspace in (None, workspace)
+        ]
+        report.covered_files = sum(one.files for one in volumes)
+        report.covered_rows = sum(one.rows for one in volumes)
+        return
+    workspaces = None if hold.workspace is None else (hold.workspace,)
+    found = files.select(workspaces=workspaces, since_us=hold.since_us, until_us=hold.until_us, digests=False)
+    report.covered_files, report.covered_rows = len(found), sum(file.rows for file in found)
 
 
 def _look_back(archive: Archive, report: HoldReport) -> None:

@@ -20,6 +20,7 @@ from archiver import clock, compare
 from archiver.block import Rejection
 from archiver.columns import IDENTITY_COLUMN
 from archiver.datafile import as_supplements
+from archiver.errors import IntegrityError
 from archiver.index.build import IndexReport
 from archiver.index.known import Background, KnownIds
 from archiver.index.reading import rows_of
@@ -94,7 +95,9 @@ class Identities:
     """Decides for one attempt after another. Files never change, so what it read of them stays valid."""
 
     def __init__(self, ledger: Ledger, *, window_days: int) -> None:
+        self._ledger = ledger
         self._store = ledger.store
+        self._vouched: set[str] = set()
         self._window_us = window_days * DAY_US
         self._known = KnownIds(ledger)
 
@@ -147,7 +150,7 @@ class Identities:
             suspects[touched] = True
         conflicts: list[Rejection] = []
         if suspects.any():
-            archived = self._confirm(rows, dataset, hits, background.find(hits), verdicts)
+            archived = self._confirm(rows, dataset, hits, background, verdicts)
             unresolved = np.flatnonzero(suspects & (verdicts == NEW))
             unresolved = unresolved[np.argsort(rows["ordinal"].to_numpy()[unresolved], kind="stable")]
             conflicts = self._settle(rows, dataset, unresolved, archived, verdicts, bases)
@@ -170,7 +173,7 @@ class Identities:
         rows: pa.Table,
         dataset: str,
         hits: Mapping[str, np.ndarray],
-        files: Mapping[str, DataFile],
+        background: Background,
         verdicts: np.ndarray,
     ) -> dict[tuple[str, str], _Identity]:
         """Read the archived rows that were hit. The same bytes within the window are a duplicate at once.
@@ -179,6 +182,7 @@ class Identities:
         """
         identity = IDENTITY_COLUMN[dataset]
         archived: dict[tuple[str, str], _Identity] = defaultdict(_Identity)
+        files, confirming = background.find(hits), []
         for key in sorted(hits):
             file = files[key]
             holds = file.partition
@@ -186,6 +190,8 @@ class Identities:
                 continue  # another dataset's row with the same id: another identity
             ours = rows.select([identity, "body", "event_time"]).filter(_mask(hits[key], rows.num_rows))
             theirs = rows_of(self._store, file, set(ours[identity].to_pylist()), dataset)
+            if theirs.num_rows and not background.wrote(key):
+                confirming.append(file)
             same = _same_body(ours, theirs, identity, self._window_us)
             verdicts[hits[key][same]] = DUPLICATE
             open_ids = set(ours[identity].filter(pa.array(~same)).to_pylist())
@@ -201,7 +207,35 @@ class Identities:
                             None if row["base"] is None else clock.to_us(row["base"]),
                         )
                     )
+        self._vouch(confirming, background)
         return archived
+
+    def _vouch(self, files: Collection[DataFile], background: Background) -> None:
+        """Return if commits name these files. A checkpoint, which anybody may have written, is not enough:
+        an event that counts as a duplicate of a row that is not archived would be lost.
+
+        Raises:
+            IntegrityError: None names one of them.
+        """
+        wanted = {one.key: one for one in files if one.key not in self._vouched}
+        if not wanted:
+            return
+        named_by: dict[int, list[DataFile]] = defaultdict(list)
+        for entry in background.files.entries({one.partition for one in wanted.values()}):
+            if entry.file.key in wanted:
+                named_by[entry.added_by].append(wanted[entry.file.key])
+        for sequence in sorted(named_by):
+            commit = next(self._ledger.since(sequence - 1), None)
+            told = {one.key: one.digest for one in commit.content.added} if commit is not None else {}
+            for one in named_by[sequence]:
+                if told.get(one.key) == one.digest:
+                    del wanted[one.key]
+                    self._vouched.add(one.key)
+        if wanted:
+            raise IntegrityError(
+                f"{min(wanted)}: a checkpoint of the ledger says that it is live, but no commit named it",
+                hint="it is not one of ours: run `archiver verify`, then `archiver checkpoint --rebuild`",
+            )
 
     def _settle(
         self,

@@ -101,6 +101,7 @@ def retain(
     workspaces: Collection[str] = (),
     dry_run: bool = False,
     every_lock: bool = False,
+    standing: Retention | None = None,
     progress: Progress | None = None,
 ) -> RetainReport:
     """Let expire what is older than its rule says, but for legal holds; then extend Object Lock.
@@ -112,6 +113,9 @@ def retain(
         datasets, workspaces: Only these; empty is all.
         dry_run: Say what would expire; nothing is written.
         every_lock: Look at the locks of all commits, and not only where one is due.
+        standing: The rules that hold for the archive day by day, if `rules` are those of this one
+            call for a part of it: by them locks are extended, which nobody can take back. None is
+            not known: then all that lives on is locked again.
 
     Raises:
         ConfigError: No rule, or one that is shorter than the identity window: a delivery that
@@ -137,7 +141,8 @@ def retain(
         raise CommitConflictError("the expiry was overtaken by other commits too often", hint="run again")
     # Rules for a part of the archive do not tell when the rest of it expires.
     everything = not datasets and not workspaces
-    locks = _extend(archive, rules if everything else Retention(), progress, every_lock=every_lock)
+    by = rules if everything else standing or Retention()
+    locks = _extend(archive, by, progress, every_lock=every_lock)
     locks.problems = report.locks.problems + locks.problems
     report.locks = locks
     if report.commits:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -13,13 +15,14 @@ from click.testing import CliRunner
 from archiver import clock, layout
 from archiver.archive import Archive, AsOf, open_archive
 from archiver.cli.collect import collect_command
-from archiver.collect import collect
+from archiver.collect import _unreachable, collect
 from archiver.compact import compact
-from archiver.errors import ConfigError
+from archiver.errors import ConfigError, PermissionDeniedError
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import Content, Hold, Operation
 from archiver.ledger.files import Files
-from archiver.store.base import Store
+from archiver.store.base import Deleted, Store
+from archiver.store.local import LocalStore
 from archiver.verify import verify
 from tests.support import archive_bodies, event, ids_of, new_archive
 
@@ -307,6 +310,62 @@ def test_a_hold_that_comes_after_the_commit_still_saves_its_files(archive: Archi
     report = collect(archive, keep_snapshots=NOW, force=True)
     assert (report.deleted, report.held) == ([], [key])
     assert _is_there(archive, key)
+
+
+def test_a_hold_between_plan_and_fence_keeps_its_snapshot(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, gone = _expire(archive, "b")
+    listing = _unreachable
+
+    def late(*arguments: Any) -> Any:
+        found = listing(*arguments)
+        other = open_archive(archive.store)
+        if not other.ledger.snapshot.holds:
+            _commit(other, "hold", hold=Hold("case-7"))
+        return found
+
+    monkeypatch.setattr("archiver.collect._unreachable", late)
+    report = collect(archive, keep_snapshots=NOW, force=True)
+    assert (report.deleted, report.held, report.oldest_readable) == ([], [key], 0)
+    assert key in open_archive(archive.store, as_of=AsOf(gone - 1)).ledger.snapshot.files
+
+
+def test_a_hold_that_comes_while_commits_are_read_saves_its_files(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, _ = _expire(archive, "b")
+    archive_bodies(archive, event("c", workspace="ws_2"))
+    (other,) = (file.key for file in archive.ledger.snapshot.files.select(workspaces=("ws_2",)))
+    _commit(archive, "expire", removed=(other,))
+
+    def late(*_: Any) -> None:
+        _commit(open_archive(archive.store), "hold", hold=Hold("case-7", workspace="ws_1"))
+
+    monkeypatch.setattr("archiver.collect.confirm", late)
+    report = collect(archive, keep_snapshots=NOW, force=True)
+    assert (report.deleted, report.held, report.superseded) == ([other], [key], 1)
+    assert _is_there(archive, key)
+
+
+def test_who_may_not_delete_probes_and_caches_collects_all_the_same(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, key = _leave_behind(archive.store)
+    archive.store.put(f"{layout.CHECKPOINT_PARTS}loose.parquet", b"x")
+    delete = LocalStore.delete
+
+    def refusing(self: LocalStore, keys: Iterable[str]) -> Deleted:
+        for one in keys:
+            if one.startswith((layout.PROBES, layout.CHECKPOINTS)):
+                raise PermissionDeniedError(f"{one}: s3:DeleteObject answered AccessDenied")
+            delete(self, [one])
+        return Deleted()
+
+    monkeypatch.setattr(LocalStore, "delete", refusing)
+    report = collect(archive, grace=NOW, force=True)
+    assert (report.deleted, report.caches) == ([key], 0)
+    assert "replaced caches stay" in caplog.text
 
 
 def test_a_file_that_the_folded_ledger_forgot_is_explained_by_its_commit(archive: Archive) -> None:

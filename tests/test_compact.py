@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import random
 import signal
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
@@ -207,9 +209,17 @@ def _file_of(one_row: pa.Table, times: list[int], number: int) -> tuple[DataFile
     group_rows=st.integers(1, 9),
     batch_rows=st.integers(1, 5),
     waiting=st.integers(0, 9_000),
+    group_bytes=st.sampled_from([1, 500, 2_000, 32 << 20]),
+    most_shards=st.sampled_from([2, 256]),
 )
 def test_wherever_the_cuts_fall_all_rows_are_there_by_time_then_by_file(
-    one_row: pa.Table, files: list[list[int]], group_rows: int, batch_rows: int, waiting: int
+    one_row: pa.Table,
+    files: list[list[int]],
+    group_rows: int,
+    batch_rows: int,
+    waiting: int,
+    group_bytes: int,
+    most_shards: int,
 ) -> None:
     made = [_file_of(one_row, times, number) for number, times in enumerate(files)]
     by_key = {file.key: content for file, content in made}
@@ -217,6 +227,8 @@ def test_wherever_the_cuts_fall_all_rows_are_there_by_time_then_by_file(
         patch.setattr(merging, "ROW_GROUP_ROWS", group_rows)
         patch.setattr(merging, "_BATCH_ROWS", batch_rows)
         patch.setattr(merging, "_WAITING_BYTES", waiting)
+        patch.setattr(merging, "ROW_GROUP_BYTES", group_bytes)
+        patch.setattr(merging, "_MOST_SHARDS", most_shards)
         merged = merging.merge(
             [file for file, _ in made], lambda wanted: [by_key[one.key] for one in wanted], Encoding()
         )
@@ -226,6 +238,28 @@ def test_wherever_the_cuts_fall_all_rows_are_there_by_time_then_by_file(
     assert [row["body"] for row in found] == [f"{number}-{row}" for _, number, row in rows]
     assert [row["origin"] for row in found] == [layout.stem_of(made[number][0].key) for _, number, _ in rows]
     assert (merged.rows, merged.min_us, merged.max_us) == (len(rows), rows[0][0], rows[-1][0])
+
+
+def test_large_rows_behind_many_small_ones_make_no_large_row_group(
+    archive: Archive, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is in memory at once follows from the bytes, and not from the number of rows."""
+    for number in range(4):
+        small = [event(f"s{number}-{row}", timestamp=at(row % 60)) for row in range(400)]
+        large = [
+            event(f"l{number}-{row}", timestamp=at(600 + row), metadata={"x": f"{row} " * 20_000})
+            for row in range(8)
+        ]
+        archive_bodies(archive, *small, *large)
+    before = contents(archive)
+    monkeypatch.setattr(merging, "ROW_GROUP_BYTES", 100_000)
+    compact(archive)
+    (file,) = archive.ledger.snapshot.files.select()
+    with pq.ParquetFile(io.BytesIO(archive.store.get(file.key))) as opened:
+        sizes = [opened.metadata.row_group(n).total_byte_size for n in range(opened.num_row_groups)]
+    assert max(sizes) < 400_000
+    assert contents(archive) == before
+    assert verify(archive.store).damages == []
 
 
 def test_each_partition_has_one_file_afterwards(archive: Archive) -> None:
@@ -355,7 +389,13 @@ def test_only_what_is_asked_for_is_compacted(archive: Archive) -> None:
 
 
 @pytest.mark.parametrize(
-    "policy", [Policy(min_files=1), Policy(target_bytes=5), Policy(datasets=("nothing",))]
+    "policy",
+    [
+        Policy(min_files=1),
+        Policy(target_bytes=5),
+        Policy(target_bytes=(4 << 30) + 1),
+        Policy(datasets=("nothing",)),
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(archive: Archive, policy: Policy) -> None:
     with pytest.raises(ConfigError):

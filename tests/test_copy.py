@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,11 +14,14 @@ from archiver import layout
 from archiver.archive import open_archive
 from archiver.cli.main import cli
 from archiver.collect import collect
+from archiver.compact import compact
 from archiver.copy import copy
 from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError, StoreError
 from archiver.export import export
 from archiver.store.local import LocalStore
+from archiver.store.open import open_store
 from archiver.verify import verify
+from tests.conftest import S3Place
 from tests.support import archive_bodies, event, ids_of, new_archive
 
 
@@ -75,9 +80,7 @@ def test_a_copy_that_was_interrupted_is_no_archive_and_goes_on(
     assert not verify(backup, expect=[(report.head, report.head_digest)]).damages
 
 
-def test_an_older_copy_that_was_interrupted_goes_on(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_older_copy_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source, backup = _filled(tmp_path / "a"), LocalStore(tmp_path / "b")
     copy(source, backup)
     for n in range(3):
@@ -134,6 +137,60 @@ def test_a_dry_run_writes_nothing(tmp_path: Path) -> None:
     assert _objects(backup) == {}
 
 
+def test_what_collect_takes_meanwhile_makes_a_later_head_the_copys(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, backup = _filled(tmp_path / "a", days=1), LocalStore(tmp_path / "b")
+    for n in range(5):
+        archive_bodies(open_archive(source), event(f"more-{n}", timestamp="2026-03-01T10:00:00Z"))
+    get, compacted = LocalStore.get, threading.Lock()
+
+    def get_late(self: LocalStore, key: str, **options: int) -> bytes:
+        if self is source and layout.partition_of(key) and compacted.acquire(blocking=False):
+            other = open_archive(LocalStore(tmp_path / "a"))
+            compact(other)
+            collect(other, grace=timedelta(0), keep_snapshots=timedelta(0), force=True)
+        return get(self, key, **options)
+
+    monkeypatch.setattr(LocalStore, "get", get_late)
+    monkeypatch.setattr("archiver.copy._THREADS", 1)
+    report = copy(source, backup)
+    assert report.head == 8
+    assert not verify(backup, expect=[(report.head, report.head_digest)]).damages
+    assert ids_of(open_archive(backup)) == ids_of(open_archive(source))
+
+
+def test_a_quarantine_file_that_is_missing_in_the_source_is_named(tmp_path: Path) -> None:
+    source, backup = _filled(tmp_path / "a"), LocalStore(tmp_path / "b")
+    key = next(info.key for info in source.list(layout.QUARANTINE))
+    source.delete([key])
+    with pytest.raises(IntegrityError, match=f"{key}: missing"):
+        copy(source, backup)
+
+
+@pytest.mark.parametrize("place", ["a", "a/backup", ".", "a/../a"])
+def test_no_copy_is_made_of_an_archive_into_itself(tmp_path: Path, place: str) -> None:
+    source = _filled(tmp_path / "a")
+    before = _objects(source)
+    with pytest.raises(ConfigError, match="one lies in the other"):
+        copy(source, LocalStore(tmp_path / place))
+    assert _objects(source) == before
+
+
+def test_a_neighbour_whose_name_begins_like_the_archives_is_no_part_of_it(tmp_path: Path) -> None:
+    copy(_filled(tmp_path / "a"), LocalStore(tmp_path / "a-copy"))
+    assert not verify(LocalStore(tmp_path / "a-copy")).damages
+
+
+def test_half_an_object_of_another_tool_is_named_with_what_to_do(tmp_path: Path) -> None:
+    source, backup = _filled(tmp_path / "a"), LocalStore(tmp_path / "b")
+    key = min(open_archive(source).ledger.snapshot.files)
+    backup.put(key, b"half")
+    with pytest.raises(ConfigError, match=key) as caught:
+        copy(source, backup)
+    assert "delete it and copy again" in caught.value.hint
+
+
 def test_restore_drill(tmp_path: Path) -> None:
     """The way of docs/operations.md: back up, lose the archive, restore, prove it, go on."""
     run = CliRunner().invoke
@@ -155,3 +212,17 @@ def test_restore_drill(tmp_path: Path) -> None:
     assert "new" in ids_of(restored)
     collect(restored)
     assert not verify(restored.store).damages
+
+
+@pytest.mark.s3
+def test_from_bucket_to_bucket_and_not_into_itself(s3_bucket: S3Place) -> None:
+    source, backup, inside = (
+        open_store(f"{s3_bucket.location}/{name}", s3_bucket.options) for name in ("a", "b", "a/b")
+    )
+    archive_bodies(new_archive(source), event("a"), b"rubbish")
+    with pytest.raises(ConfigError, match="one lies in the other"):
+        copy(source, inside)
+    report = copy(source, backup)
+    assert (report.commits, report.objects) == (2, 2)
+    assert not verify(backup, expect=[(report.head, report.head_digest)]).damages
+    assert copy(source, backup).objects == 0

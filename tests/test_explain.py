@@ -14,7 +14,6 @@ from archiver.compact import compact
 from archiver.errors import ObjectNotFoundError
 from archiver.explain import explain
 from archiver.index import manifest
-from archiver.store.local import LocalStore
 from tests.support import alert, archive_bodies, event, new_archive
 
 
@@ -70,25 +69,32 @@ def _in_every_state(tmp_path: Path) -> Archive:
     archive = new_archive(tmp_path / "a")
     archive_bodies(archive, event("a"), event("b"), alert("a"), event("a", workspace="b/c=d"))
     archive_bodies(archive, event("a", ip_country="DE"), event("a", timestamp="2024-01-01T00:00:00.000000Z"))
+    for number in range(4):
+        archive_bodies(archive, event(f"x{number}"))
     compact(archive)
+    assert archive.ledger.snapshot.sequence == 7
     archive.identities.update()
     archive_bodies(archive, event("a", timestamp="0001-01-01T00:00:00.000000Z"), event("c"))
     archive_bodies(archive, event("a", action="other"))
     return archive
 
 
+@pytest.fixture(scope="module")
+def in_every_state(tmp_path_factory: pytest.TempPathFactory) -> Archive:
+    return _in_every_state(tmp_path_factory.mktemp("states"))
+
+
 @pytest.mark.parametrize("workspace", [None, "ws_1", "b/c=d", "nobody"])
 @pytest.mark.parametrize("event_id", ["a", "b", "c", "nobody", "\ud800"])
 def test_the_index_leads_to_the_places_that_a_scan_finds(
-    tmp_path: Path, event_id: str, workspace: str | None
+    in_every_state: Archive, event_id: str, workspace: str | None
 ) -> None:
-    _in_every_state(tmp_path)
-    for as_of in (None, AsOf(sequence=1), AsOf(sequence=3), AsOf(sequence=5)):
-        archive = open_archive(LocalStore(tmp_path / "a"), as_of=as_of)
+    for as_of in (None, AsOf(sequence=1), AsOf(sequence=6), AsOf(sequence=7), AsOf(sequence=8)):
+        archive = open_archive(in_every_state.store, as_of=as_of)
         scanned = explain(archive, event_id, workspace=workspace, scan=True)
         assert explain(archive, event_id, workspace=workspace) == scanned
         if (event_id, workspace) == ("a", None):
-            assert len(scanned) == {None: 7, 1: 3, 3: 5, 5: 7}[as_of and as_of.sequence]
+            assert len(scanned) == {None: 7, 1: 3, 6: 5, 7: 5, 8: 6}[as_of and as_of.sequence]
 
 
 def test_without_a_scan_a_file_that_cannot_hold_the_id_is_not_opened(tmp_path: Path) -> None:

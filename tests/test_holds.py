@@ -13,6 +13,7 @@ import pytest
 
 from archiver import clock
 from archiver.archive import Archive, AsOf, open_archive
+from archiver.cli.hold import _text as told
 from archiver.collect import collect
 from archiver.config import Retention
 from archiver.errors import CommitConflictError, ConfigError
@@ -145,6 +146,25 @@ def test_a_hold_that_comes_too_late_says_what_expired_and_how_to_get_it(archive:
     assert report.readable_as_of == 1
     assert ids_of(open_archive(archive.store, as_of=AsOf(1))) == ["new", "old", "old other"]
     assert ids_of(archive) == ["new"]
+
+
+def test_a_hold_that_covers_nothing_that_is_live_says_so(archive: Archive) -> None:
+    live = archive.ledger.snapshot.files
+    every = set_hold(archive, Hold("all", reason=CASE))
+    assert (every.covered_files, every.covered_rows) == (len(live), sum(one.rows for one in live.values()))
+    some = set_hold(
+        archive, Hold("late", "ws_1", since_us=clock.from_text("2026-01-01T00:00:00.000000Z"), reason=CASE)
+    )
+    assert (some.covered_files, some.covered_rows) == (1, 1)
+    none = set_hold(archive, Hold("typo", "ws_l", reason=CASE))
+    assert (none.covered_files, none.covered_rows) == (0, 0)
+    assert "nothing that is live is covered" in told(none)
+    assert "nothing that is live is covered" not in told(some)
+
+
+def test_a_hold_in_force_is_told_as_it_stands_in_the_ledger(archive: Archive) -> None:
+    set_hold(archive, Hold("h", "ws_1", reason=CASE))
+    assert set_hold(archive, Hold("h", "ws_1", reason="in other words")).hold.reason == CASE
 
 
 def test_collect_leaves_what_a_late_hold_covers_and_takes_it_after_the_release(archive: Archive) -> None:

@@ -421,3 +421,26 @@ def test_the_commands_tell_and_rebuild(tmp_path: Path) -> None:
     plain = CliRunner().invoke(cli, ["index", "status", "--archive", archive.store.location])
     assert "no index" in plain.stdout
     assert ids_of(archive) == sorted(f"e{number}" for number in range(40))
+
+
+def test_a_clock_that_is_wrong_by_centuries_makes_an_index_of_few_months(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An archive of many files is looked through month by month; 120,000 of them would take hours."""
+    monkeypatch.setattr(build, "_FEW_FILES", 0)
+    archive = new_archive(tmp_path / "a")
+    times = ["0001-01-01T00:00:00.000000Z", "2026-03-26T10:15:00.000000Z", "9999-12-31T23:59:59.999999Z"]
+    bodies = [event(f"e{number}", timestamp=at) for number, at in enumerate(times)]
+    archive_bodies(archive, *bodies, event("f", workspace="ws_2"))
+    asked: list[None] = []
+    select = type(archive.ledger.snapshot.files).select
+
+    def counting(*arguments: Any, **options: Any) -> Any:
+        asked.append(None)
+        return select(*arguments, **options)
+
+    monkeypatch.setattr(type(archive.ledger.snapshot.files), "select", counting)
+    assert archive.identities.update(anew=True).ids == 4
+    assert len(asked) < 10
+    again = archive_bodies(open_archive(archive.store), *bodies, event("f", workspace="ws_2"))
+    assert again.counts.duplicates == 4

@@ -206,6 +206,21 @@ def test_rules_for_a_part_do_not_let_the_locks_of_the_rest_lapse(
     assert ends(store)[file.key] > calendar.today + timedelta(30)
 
 
+def test_rules_for_a_part_leave_the_rest_to_the_standing_rules(
+    archive: Archive, store: LockingStore, calendar: Calendar
+) -> None:
+    """A lock is not taken back: what the configuration lets expire soon is not locked for 400 days more."""
+    add(archive, "a", date(2026, 1, 9))
+    (file,) = archive.ledger.snapshot.files.select()
+    until = ends(store)[file.key]
+    calendar.today += timedelta(390)
+    once = Retention(Span(400, "d"), {}, {"ws_left": Span(60, "d")})
+    retain(archive, once, workspaces=["ws_left"], standing=Retention(Span(400, "d")))
+    assert ends(store)[file.key] == until
+    retain(archive, once, workspaces=["ws_left"], standing=Retention(Span(500, "d")))
+    assert ends(store)[file.key] > until
+
+
 def test_few_objects_are_asked(archive: Archive, store: LockingStore, calendar: Calendar) -> None:
     """Of two hundred commits of as many days those whose locks end within 30 days, and the newest."""
     for number in range(60):

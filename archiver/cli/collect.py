@@ -101,7 +101,14 @@ def collect_command(
     for source in spool_sources(replace(context.settings, spools=spools or context.settings.spools)):
         hold_against(archive, source)
     expect_commits(archive, [parse_expected(one) for text in expect for one in text.split()])
-    report = collect(archive, grace=grace, keep_snapshots=keep_snapshots, force=force, dry_run=dry_run)
+    report = collect(
+        archive,
+        grace=grace,
+        keep_snapshots=keep_snapshots,
+        force=force,
+        dry_run=dry_run,
+        progress=context.progress,
+    )
     done = "would be deleted" if dry_run else "deleted"
     lines = list(report.deleted) if dry_run else []
     lines.append(f"{plural(len(report.deleted), 'object')}, {bytes_text(report.deleted_bytes)} {done}")

@@ -146,6 +146,11 @@ def _text(report: HoldReport) -> str:
         lines.append(f"commit {report.commit}")
     if report.replaced is not None:
         lines.append(f"replaced    {_line(report.replaced)}")
+    if not report.hold.released:
+        live = f"{plural(report.covered_files, 'file')} with {plural(report.covered_rows, 'row')}"
+        lines.append(f"covers      {live} that are live now, and what comes")
+        if not report.covered_files:
+            lines.append("WARNING     nothing that is live is covered: is the workspace's name right?")
     if report.expired_files:
         lines.append(
             f"WARNING     {plural(report.expired_files, 'file')} with {plural(report.expired_rows, 'row')} "

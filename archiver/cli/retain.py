@@ -81,6 +81,7 @@ def retain_command(
         workspaces=workspaces,
         dry_run=dry_run,
         every_lock=every_lock,
+        standing=context.settings.retention,
         progress=context.progress,
     )
     context.out(_text(report), report.to_json())

@@ -2,9 +2,9 @@
 
 Each file is decoded once, alone. Where a row goes follows from the times of all rows, which
 are read first. So the rows are cut into as many shards as the new file gets row groups, and
-wait there, compressed, until it is their shard's turn to be sorted and written. Beside the
-old files, then the shards, and the new file, all of them compressed, memory holds one row
-group.
+wait there, compressed, until it is their shard's turn to be sorted and written. Rows are not
+of one size: a shard that turns out too large is cut again. Beside the old files, then the
+shards, and the new file, all of them compressed, memory holds one row group.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from archiver.ledger.entry import DataFile, digest_of
 ROW_GROUP_BYTES: Final = 32 << 20  # in memory
 MOST_LINES_BYTES: Final = 192 << 20  # of JSON lines, in memory
 _BATCH_ROWS: Final = 8_192
+_BATCH_BYTES: Final = 4 << 20
+_MOST_SHARDS: Final = 256  # each keeps up to a mebibyte waiting
 _WAITING_BYTES: Final = 1 << 20
 _SWOLLEN: Final = 2  # columns in memory are about so much larger than encoded and not compressed
 
@@ -122,6 +124,7 @@ def _merge_parquet(files: Sequence[DataFile], contents: Iterable[bytes], level: 
         waiting.append(buffer)
     count = sum(len(part) for part in times)
     group_rows = max(1, min(ROW_GROUP_ROWS, count * ROW_GROUP_BYTES // max(decoded_bytes, 1)))
+    group_rows = max(group_rows, -(-count // _MOST_SHARDS))
     places = _places(times)
     shards = _Shards(-(-count // group_rows), SCHEMAS[dataset])
     for file, place in zip(files, places, strict=True):
@@ -133,7 +136,8 @@ def _merge_parquet(files: Sequence[DataFile], contents: Iterable[bytes], level: 
                 first, last = np.searchsorted(
                     place[start:end], [shard * group_rows, (shard + 1) * group_rows]
                 )
-                shards.add(shard, rows.slice(first, last - first))
+                if last > first:
+                    shards.add(shard, rows.slice(first, last - first))
     sink, digest = io.BytesIO(), BodiesDigest()
     with parquet_writer(sink, SCHEMAS[dataset], dataset, rows=min(count, group_rows), level=level) as writer:
         written = 0
@@ -167,11 +171,14 @@ def _decoded(content: pa.Buffer, file: DataFile, schema: pa.Schema) -> Iterator[
     stem = layout.stem_of(file.key)
     start = 0
     with pq.ParquetFile(pa.BufferReader(content)) as opened:
-        for batch in opened.iter_batches(batch_size=_BATCH_ROWS, columns=schema.names, use_threads=False):
-            arrays = [batch.column(name) for name in schema.names]
-            arrays[-1] = pc.fill_null(arrays[-1], stem)  # `origin` is the last column of all datasets
-            yield start, pa.RecordBatch.from_arrays(arrays, schema=schema)
-            start += batch.num_rows
+        for group in range(opened.num_row_groups):
+            meta = opened.metadata.row_group(group)
+            most = max(1, min(_BATCH_ROWS, meta.num_rows * _BATCH_BYTES // max(meta.total_byte_size, 1)))
+            for batch in opened.iter_batches(most, [group], schema.names, use_threads=False):
+                arrays = [batch.column(name) for name in schema.names]
+                arrays[-1] = pc.fill_null(arrays[-1], stem)  # `origin` is the last column of all datasets
+                yield start, pa.RecordBatch.from_arrays(arrays, schema=schema)
+                start += batch.num_rows
 
 
 class _Shards:
@@ -183,12 +190,16 @@ class _Shards:
         self._writers = [pa.ipc.new_stream(sink, schema, options=options) for sink in self._sinks]
         self._waiting: list[list[pa.RecordBatch]] = [[] for _ in range(count)]
         self._bytes = [0] * count
+        self._rows = [0] * count
+        self._all_bytes = [0] * count
 
     def add(self, shard: int, rows: pa.RecordBatch) -> None:
         """Take rows in. Few of them wait for more, since each block has its overhead."""
         rows = rows.take(pa.array(np.arange(rows.num_rows)))  # a slice would hold on to all it is cut from
         self._waiting[shard].append(rows)
         self._bytes[shard] += rows.nbytes
+        self._rows[shard] += rows.num_rows
+        self._all_bytes[shard] += rows.nbytes
         if self._bytes[shard] >= _WAITING_BYTES:
             self._pack(shard)
 
@@ -198,17 +209,45 @@ class _Shards:
         self._waiting[shard], self._bytes[shard] = [], 0
 
     def drain(self) -> Iterator[pa.Table]:
-        """Yield the rows of each shard by event time, and forget them."""
+        """Yield the rows by event time, a row group at a time, and forget them."""
         for shard in range(len(self._sinks)):
             self._pack(shard)
             self._writers[shard].close()
-            table = pa.ipc.open_stream(self._sinks[shard].getvalue()).read_all()
+            packed = self._sinks[shard].getvalue()
             self._sinks[shard] = self._writers[shard] = None
+            if self._rows[shard] > 1 and self._all_bytes[shard] > 2 * ROW_GROUP_BYTES:
+                finer = _cut(packed, self._rows[shard], self._all_bytes[shard])
+                del packed
+                yield from finer.drain()
+                continue
+            table = pa.ipc.open_stream(packed).read_all()
+            del packed
             times = table["event_time"].cast(pa.int64()).to_numpy()
             table = table.take(pa.array(np.argsort(times, kind="stable")))
             yield table
             del table
             pa.default_memory_pool().release_unused()
+
+
+def _cut(packed: pa.Buffer, rows: int, size: int) -> _Shards:
+    """Spread the rows of one shard, of `size` bytes in memory, over several."""
+    with pa.ipc.open_stream(packed) as stream:
+        schema = stream.schema
+    only_times = pa.ipc.IpcReadOptions(included_fields=[schema.names.index("event_time")])
+    with pa.ipc.open_stream(packed, options=only_times) as stream:
+        times = stream.read_all()["event_time"].cast(pa.int64()).to_numpy()
+    (places,) = _places([times])
+    count = min(rows, _MOST_SHARDS, -(-size // ROW_GROUP_BYTES))
+    numbers = places // -(-rows // count)
+    shards = _Shards(int(numbers.max()) + 1, schema)
+    start = 0
+    with pa.ipc.open_stream(packed) as stream:
+        for batch in stream:
+            part = numbers[start : start + batch.num_rows]
+            for shard in np.unique(part).tolist():
+                shards.add(shard, batch.take(pa.array(np.flatnonzero(part == shard))))
+            start += batch.num_rows
+    return shards
 
 
 def _merge_lines(files: Sequence[DataFile], contents: Iterable[bytes], encoding: Encoding) -> Merged | None:

@@ -22,6 +22,7 @@ from archiver.ledger.ledger import Ledger
 from archiver.partition import DAY_US
 
 TARGET_BYTES: Final = 128 << 20
+LARGEST_TARGET_BYTES: Final = 4 << 30  # S3 takes 5 GiB in one put
 MOST_FILES: Final = 1_000  # that one commit removes, and so the most that become one
 _LINES_SHRINK: Final = 8  # about so much smaller are JSON lines compressed than in memory
 _LARGEST_SHARE: Final = 2
@@ -62,6 +63,11 @@ class Policy:
             )
         if self.target_bytes < 1 << 20:
             raise ConfigError(f"a target of {self.target_bytes} bytes: files of less than 1 MiB are small")
+        if self.target_bytes > LARGEST_TARGET_BYTES:
+            raise ConfigError(
+                f"a target of {self.target_bytes} bytes: a file is made in memory and put in one request",
+                hint="4GiB or less; 128MiB to 1GiB suit all engines",
+            )
         for dataset in self.datasets:
             if dataset not in layout.DATASETS:
                 raise ConfigError(f"no such dataset: {dataset}", hint=", ".join(layout.DATASETS))

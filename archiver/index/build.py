@@ -27,6 +27,7 @@ log = logging.getLogger(__name__)
 CHUNK_IDS: Final = 2_000_000  # hashed and sorted in memory at once
 _CHUNK_FILES: Final = 4_096
 _FEW_FILES: Final = 50_000
+_LONG_US: Final = 100 * 366 * 86_400_000_000
 _COMMITS_BEHIND: Final = 32  # beyond, a manifest saves reading them again
 _WORTH_FILES: Final = 32  # to read so many costs more than to write an object and a manifest
 
@@ -68,6 +69,7 @@ class Update:
         recent: What this process has in memory; ids that are not there are read.
         damaged: Months to be made anew.
         anew: Leave what is there aside altogether.
+        before: The manifest to begin with; None looks for the newest.
     """
 
     def __init__(
@@ -77,18 +79,21 @@ class Update:
         *,
         damaged: Collection[str] = (),
         anew: bool = False,
+        before: Manifest | None = None,
     ) -> None:
         self._store = ledger.store
         self._recent = recent
         self._head = ledger.snapshot
         self._sequence, self._digest = ledger.snapshot.sequence, ledger.snapshot.digest
-        self.before = None if anew else manifest.newest(ledger, up_to=self._sequence)
+        if before is None and not anew:
+            before = manifest.newest(ledger, up_to=self._sequence)
+        self.before = before
         self._parts: dict[str, list[PartEntry]] = defaultdict(list)
         for part in self.before.parts if self.before is not None else ():
             if part.month not in damaged:
                 self._parts[part.month].append(part)
         self._added: dict[str, list[DataFile]] = defaultdict(list)
-        self._whole = set(damaged) if self.before is not None else set(_months(self._head.files))
+        self._whole = set(damaged) if self.before is not None else _months(self._head.files)
         self._shrunk: set[str] = set()
         if self.before is not None:
             self._find_added(ledger, self.before.sequence)
@@ -189,14 +194,20 @@ class Update:
                 self._added[month_of(file)].append(file)
 
 
-def _months(files: Files) -> Iterator[str]:
-    """Yield the months that hold rows, and perhaps some between them."""
+def _months(files: Files) -> set[str]:
+    """Return the months that hold rows, and perhaps some between them."""
     if len(files) <= _FEW_FILES:
-        yield from {month_of(file) for file in files.select()}
-        return
-    firsts = [one.min_us for one in files.volumes().values() if one.min_us is not None]
-    lasts = [one.max_us for one in files.volumes().values() if one.max_us is not None]
-    yield from between(min(firsts), max(lasts))
+        return {month_of(file) for file in files.select()}
+    found: set[str] = set()
+    for (dataset, workspace), volume in files.volumes().items():
+        if volume.min_us is None or volume.max_us is None:
+            continue
+        if volume.max_us - volume.min_us < _LONG_US:
+            found.update(between(volume.min_us, volume.max_us))
+        else:  # somebody's clock was wrong by centuries: between its files lie many months without any
+            of_one = files.select(dataset, workspaces={workspace}, digests=False)
+            found.update(month_of(file) for file in of_one)
+    return found
 
 
 def in_chunks(files: Iterable[DataFile]) -> Iterator[list[DataFile]]:

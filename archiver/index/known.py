@@ -61,6 +61,10 @@ class Background:
         """What the attempt has written."""
         return self._own.values()
 
+    def wrote(self, key: str) -> bool:
+        """Say whether the attempt has written this file."""
+        return key in self._own
+
     def find(self, keys: Iterable[str]) -> dict[str, DataFile]:
         """Return those of `keys` that count."""
         self._still()
@@ -112,6 +116,11 @@ class KnownIds:
             ArchiverError: It failed; the index is as it was, and nothing depends on it.
         """
         damaged = set() if self._index is None else self._index.damaged
+        if lazily and self._index is not None and not damaged:
+            # By the manifest that is in memory: if others wrote a newer one, even less is due.
+            known = Update(self._ledger, self._recent, before=self._index.manifest)
+            if not known.is_due(lazily=True):
+                return known.report()
         work = Update(self._ledger, self._recent, damaged=damaged, anew=anew)
         if work.is_due(lazily=lazily):
             made = work.run(progress or Silent())
@@ -189,14 +198,9 @@ class KnownIds:
 
         Whatever their times are. A file that the index does not tell of may hold any id.
         """
-        try:
-            ids = pl.Series([event_id], dtype=pl.String)
-        except UnicodeEncodeError:
-            return []  # half a character: no row has such an id
-        names = set(workspaces)
-        hashes = np.unique([hashing.hash_ids(ids, name)[0] for name in names]) if names else ()
-        if not len(hashes):
-            return []
+        names, ids = set(workspaces), pl.Series([event_id])
+        hashes = np.array([hashing.hash_ids(ids, name)[0] for name in names], dtype=np.uint64)
+        hashes.sort()
         self._open(background)
         told = self._ask_everywhere(hashes)
         if self._index is not None and self._index.damaged and self._reopen(background):

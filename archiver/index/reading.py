@@ -21,7 +21,7 @@ from archiver.columns import IDENTITY_COLUMN, TIME
 from archiver.datafile import decode, suffix_of
 from archiver.errors import CommitConflictError, IntegrityError, ObjectNotFoundError
 from archiver.index import hashing
-from archiver.ledger.entry import DataFile
+from archiver.ledger.entry import DataFile, digest_of
 from archiver.ledger.snapshot import Snapshot
 from archiver.store.base import Store
 
@@ -83,14 +83,15 @@ def hashes_of(store: Store, file: DataFile) -> np.ndarray:
 def rows_of(store: Store, file: DataFile, ids: Collection[str], dataset: str) -> pa.Table:
     """Return id, event_time, shape, body and base of those rows of `file` that have one of `ids`.
 
-    Of a large file only the row groups that can hold them are read.
+    Of a large file only the row groups that can hold them are read, and its digest is not
+    looked at; a small one is read whole, and must be what the ledger says.
 
     Args:
         dataset: Of a file of supplements, only what supplements rows of this one.
 
     Raises:
         FileVanishedError: It is not there.
-        IntegrityError: It cannot be read.
+        IntegrityError: It cannot be read, or has another digest.
     """
     holds = file.partition.dataset
     identity = IDENTITY_COLUMN[holds]
@@ -107,6 +108,11 @@ def rows_of(store: Store, file: DataFile, ids: Collection[str], dataset: str) ->
 
     with opened(store, file) as source:
         if isinstance(source, bytes):
+            if (digest := digest_of(source)) != file.digest:
+                raise IntegrityError(
+                    f"{file.key}: expected {file.digest}, found {digest}",
+                    hint="the archive was damaged: run `archiver verify`, restore the file from a copy",
+                )
             found = chosen(decode(source, file.key, holds, wanted))
         else:
             found = _from_groups(store, file, source, identity, wanted, list(ids), chosen)

@@ -130,10 +130,13 @@ def source(tree: dict[str, Any]) -> dict[str, Any]:
 
 
 def inputs(tree: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    """Return the inputs, each with its name; no reader asks for more."""
+    """Return the inputs, each with its name and size, and how many elements were read of it if it tells."""
     said = array(tree, "inputs", dict)
     for one in said:
         text(one, "name")
+        count(one, "bytes")
+        if "elements" in one:
+            count(one, "elements")
     return tuple(said)
 
 

@@ -161,8 +161,8 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     Rule.FENCE_UNKNOWN: (
         _change(
             _COLLECT,
-            "report.fenced = _fence(archive, doomed, oldest if raises else 0)",
-            "report.fenced = []",
+            "fenced = _fence(archive, doomed, oldest if raises else 0, holds=dict(head.holds))",
+            "fenced = []",
             "(doomed if dry_run else set())",
             "doomed",
         ),
@@ -173,8 +173,8 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     Rule.DELETE_READS_HEAD_AGAIN: (
         _change(
             _COLLECT,
-            "head = archive.ledger.refresh()\n    oldest",
-            "head = archive.ledger.at(archive.ledger.refresh().sequence)\n    oldest",
+            "head = archive.ledger.refresh()\n        oldest",
+            "head = archive.ledger.at(archive.ledger.refresh().sequence)\n        oldest",
             "head = archive.ledger.refresh()\n    dead = head.fenced",
             "dead = head.fenced | doomed",
         ),
@@ -185,8 +185,8 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
     Rule.OLDEST_READABLE_FIRST: (
         _change(
             _COLLECT,
-            "elif doomed or raises:",
-            "elif doomed:",
+            "if not dry_run and (doomed or raises):",
+            "if not dry_run and doomed:",
             "oldest if dry_run and raises else head.oldest_readable",
             "oldest",
         ),
