@@ -22,12 +22,15 @@ from archiver.errors import (
     ObjectNotFoundError,
     PreconditionFailedError,
 )
-from archiver.ledger.entry import Commit, decode, digest_of
+from archiver.ledger.checkpoint_write import in_order
+from archiver.ledger.entry import decode, digest_of
 from archiver.ledger.ledger import Ledger
 from archiver.progress import Progress, Silent
 from archiver.store.base import Store
 
 _THREADS: Final = 4
+_COMMIT_THREADS: Final = 16
+_COMMITS_AT_ONCE: Final = 256
 _IN_FLIGHT_BYTES: Final = 256 << 20
 _PLACES: Final = (*(f"{dataset}/workspace=" for dataset in layout.DATASETS), layout.QUARANTINE, layout.LISTS)
 
@@ -164,7 +167,7 @@ def _wanted(ledger: Ledger, have: int) -> Iterator[_Wanted]:
     """Yield what the commits behind `have` name and a snapshot that may be asked for needs."""
     head = ledger.snapshot
     superseded = head.files.superseded()
-    for commit in ledger.since(have):
+    for commit in in_order(range(have + 1, head.sequence + 1), ledger.read):
         said = commit.content
         live = head.files.find(file.key for file in said.added)
         for file in said.added:
@@ -240,12 +243,10 @@ def _copy_object(ledger: Ledger, destination: Store, one: _Wanted) -> bool:
 
 
 def _copy_commits(source: Store, destination: Store, have: int, head: int, digest: str) -> None:
-    """Put the commits behind `have`, the newest first, each held against the one after it."""
-    for sequence in range(head, have, -1):
+    """Put the commits behind `have`, each held against the one after it; the first of them comes last."""
+
+    def put(sequence: int, content: bytes) -> None:
         key = layout.commit(sequence)
-        content = source.get(key)
-        if (found := digest_of(content)) != digest:
-            raise IntegrityError(f"{key}: expected {digest}, found {found}")
         try:
             destination.put(key, content)
         except PreconditionFailedError:
@@ -253,5 +254,20 @@ def _copy_commits(source: Store, destination: Store, have: int, head: int, diges
                 f"{destination.location}: {key} is there already and differs: somebody writes to the copy",
                 hint="a copy is written by `archiver copy` alone",
             ) from None
-        commit: Commit = decode(content, key)
-        digest = commit.previous
+
+    with ThreadPoolExecutor(_COMMIT_THREADS, thread_name_prefix="copy") as threads:
+        for start in range(head, have, -_COMMITS_AT_ONCE):
+            part = range(start, max(start - _COMMITS_AT_ONCE, have), -1)
+            contents = dict(
+                zip(part, threads.map(lambda one: source.get(layout.commit(one)), part), strict=True)
+            )
+            for sequence, content in contents.items():
+                key = layout.commit(sequence)
+                if (found := digest_of(content)) != digest:
+                    raise IntegrityError(f"{key}: expected {digest}, found {found}")
+                digest = decode(content, key).previous
+            first = contents.pop(have + 1, None)
+            for _ in threads.map(put, contents.keys(), contents.values()):
+                pass
+            if first is not None:
+                put(have + 1, first)

@@ -102,6 +102,34 @@ def test_an_older_copy_that_was_interrupted_goes_on(tmp_path: Path, monkeypatch:
     assert ids_of(open_archive(backup)) == ids_of(open_archive(source))
 
 
+def test_an_interrupted_copy_is_never_taken_for_a_newer_head_than_it_had(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many commits are there already: the next one of the copy comes last."""
+    source, backup = _filled(tmp_path / "a", days=1), LocalStore(tmp_path / "b")
+    monkeypatch.setattr("archiver.copy._COMMITS_AT_ONCE", 5)
+    copy(source, backup)
+    for n in range(12):
+        archive_bodies(open_archive(source), event(f"later-{n}"))
+    put = LocalStore.put
+    for fails in (2, 3, 7, 13):
+
+        def failing(self: LocalStore, key: str, content: bytes, *, at: int = fails, **more: object) -> None:
+            if self is backup and layout.sequence_of(key) == at:
+                raise StoreError("the disk is gone")
+            put(self, key, content, **more)  # type: ignore[arg-type]
+
+        with monkeypatch.context() as broken:
+            broken.setattr(LocalStore, "put", failing)
+            with pytest.raises(StoreError):
+                copy(source, backup)
+        assert layout.commit(2) not in _objects(backup)
+        assert {one.word for one in verify(backup).damages} == {"missing"}
+        backup.delete(layout.commit(one) for one in range(2, 14))
+    copy(source, backup)
+    assert ids_of(open_archive(backup)) == ids_of(open_archive(source))
+
+
 def test_an_altered_object_is_named_and_not_copied(tmp_path: Path) -> None:
     source, backup = _filled(tmp_path / "a"), LocalStore(tmp_path / "b")
     key = min(open_archive(source).ledger.snapshot.files)
