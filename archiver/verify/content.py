@@ -1,14 +1,16 @@
 """The bytes of data and quarantine files, held against the ledger and against themselves.
 
 Of every row its workspace and id are derived from its body again, and of a sample of each
-file all columns: 32 rows of its first row group, judged anew. Files of JSON lines are
-bodies and nothing else; reading one judges every row.
+file all columns: first, last and 30 random rows of a random row group, judged anew, so that
+each check looks elsewhere. What only the delivery knew (`received_at`, `source`, `ordinal`) follows from no
+body. Files of JSON lines are bodies and nothing else; reading one judges every row.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import random
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -41,6 +43,7 @@ _UNDERIVED: Final = frozenset({"received_at", "source", "ordinal", "body", "base
 _SHAPES_OF_DELIVERIES: Final = ("webhook", "nested")
 
 _threads = threading.local()
+_chance: Final = random.SystemRandom()
 
 
 @dataclass(slots=True)
@@ -69,8 +72,8 @@ def check_data_file(content: bytes, file: DataFile, origins: Origins, findings: 
         return Checked(0, None)
     rows = _Rows(file, origins, findings)
     try:
-        for table in _tables(content, file):
-            rows.take(table)
+        for table, has_all in _tables(content, file):
+            rows.take(table, has_all=has_all)
     except (pa.ArrowException, OSError, IntegrityError, LookupError, ValueError, TypeError) as error:
         reason = error.message if isinstance(error, IntegrityError) else str(error)
         expected = f"rows of {file.partition.dataset}"
@@ -80,20 +83,22 @@ def check_data_file(content: bytes, file: DataFile, origins: Origins, findings: 
     return Checked(rows.count, np.concatenate(rows.identities) if rows.identities else np.empty(0, IDENTITY))
 
 
-def _tables(content: bytes, file: DataFile) -> Iterator[pa.Table]:
-    """Yield a file's rows, of Parquet one row group at a time; only the first has all columns."""
+def _tables(content: bytes, file: DataFile) -> Iterator[tuple[pa.Table, bool]]:
+    """Yield a file's rows, of Parquet one row group at a time, and whether that has all columns: one does."""
     dataset = file.partition.dataset
     needed = ["workspace_id", IDENTITY_COLUMN[dataset], "event_time", "shape", "body"]
     if dataset == "supplements":
         needed.append("dataset")
     if suffix_of(file.key) != "parquet":
-        yield decode(content, file.key, dataset, needed)
+        yield decode(content, file.key, dataset, needed), False
         return
     needed.append("origin")
     with pq.ParquetFile(io.BytesIO(content)) as opened:
         _check_columns(opened.schema_arrow, dataset)
+        # At random, here and in the sample: whoever alters a column cannot know what is not looked at.
+        sampled = _chance.randrange(max(opened.num_row_groups, 1))
         for group in range(opened.num_row_groups):
-            yield opened.read_row_group(group, columns=needed if group else None)
+            yield opened.read_row_group(group, columns=None if group == sampled else needed), group == sampled
 
 
 def _check_columns(found: pa.Schema, dataset: str) -> None:
@@ -118,8 +123,8 @@ class _Rows:
         self._low: int | None = None
         self._high: int | None = None
 
-    def take(self, table: pa.Table) -> None:
-        """Check some rows."""
+    def take(self, table: pa.Table, *, has_all: bool) -> None:
+        """Check some rows, and where they have all columns a sample of these."""
         if table.num_rows == 0:
             return
         dataset = self._file.partition.dataset
@@ -133,7 +138,7 @@ class _Rows:
         if suffix_of(self._file.key) == "parquet":
             self._origins.take(table["origin"], table["body"])
             self._check_bodies(table, kinds)
-            if self.count == 0:
+            if has_all:
                 self._check_sample(table)
         self.identities.append(self._identities(table, times, kinds))
         self.count += table.num_rows
@@ -190,7 +195,8 @@ class _Rows:
 
     def _check_sample(self, table: pa.Table) -> None:
         """Derive all columns of some rows anew."""
-        rows = np.unique(np.linspace(0, table.num_rows - 1, _SAMPLE_ROWS).astype(np.int64)).tolist()
+        drawn = _chance.sample(range(table.num_rows), min(_SAMPLE_ROWS - 2, table.num_rows))
+        rows = sorted({0, table.num_rows - 1, *drawn})
         shapes, bodies = table["shape"], table["body"]
         rows = [row for row in rows if bodies[row].is_valid and shapes[row].as_py() in _SHAPES_OF_DELIVERIES]
         if not rows:
