@@ -176,6 +176,7 @@ def archive_batch(
     """Bring one frozen batch into the archive, once, and acknowledge it."""
     for _ in range(ATTEMPTS):
         if batch.batch in archive.ledger.refresh().batches:
+            archive.ledger.confirm_batch(batch.batch)
             report.acknowledged_only += 1
             batch.acknowledge()  # an earlier run committed it and died before this
             return

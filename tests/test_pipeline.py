@@ -11,7 +11,7 @@ from archiver import layout
 from archiver.archive import Archive, open_archive
 from archiver.block import Block
 from archiver.datafile import bodies_of
-from archiver.errors import CommitConflictError, SourceError, StoreError
+from archiver.errors import CommitConflictError, IntegrityError, SourceError, StoreError
 from archiver.ledger import commit as protocol
 from archiver.ledger.entry import LONGEST_INLINE_LIST
 from archiver.pipeline import run
@@ -229,3 +229,12 @@ def test_many_tiny_rejections_are_written_in_chunks(archive: Archive) -> None:
     report = archive_bodies(archive, *[b"1"] * 2_000, chunk_bytes=1_000_000)
     assert report.reasons == {"invalid": 2_000}
     assert len(archive.ledger.snapshot.quarantine) >= 2
+
+
+def test_no_batch_is_acknowledged_on_the_word_of_a_checkpoint_alone(tmp_path: Path) -> None:
+    archive = new_archive(tmp_path / "archive")
+    batch = MemoryBatch([event("a")])
+    archive.ledger.snapshot.batches.note(batch.batch, 0)  # as a forged checkpoint would
+    with pytest.raises(IntegrityError, match="expected batch"):
+        run(archive, MemorySource([batch]), rules=Rules(source="spool"), workers=0)
+    assert "acknowledged" not in batch.done

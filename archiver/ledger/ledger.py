@@ -234,6 +234,21 @@ class Ledger:
             snapshot.apply(earlier)
         return snapshot
 
+    def confirm_batch(self, batch: str) -> None:
+        """Return if the commit that is said to hold `batch` does: a checkpoint's word lets nobody forget.
+
+        Raises:
+            IntegrityError: It holds another one.
+        """
+        sequence = self.snapshot.batches[batch]
+        commit = self._recent.get(sequence) or self.read(sequence)
+        if commit.content.batch != batch:
+            raise IntegrityError(
+                f"{layout.commit(sequence)}: expected batch {batch}, as a checkpoint says, "
+                f"found {commit.content.batch}",
+                hint="the checkpoint was altered: `archiver verify`, then `archiver checkpoint --rebuild`",
+            )
+
     def newest(self, operation: str) -> Commit | None:
         """Return the newest commit of this operation up to the one that the snapshot is at."""
         for number in range(self.snapshot.sequence, -1, -1):  # those in memory
