@@ -194,7 +194,9 @@ def test_sigint_ends_a_real_run_with_130_and_nothing_is_lost(
     for number in range(40):
         lines = [event(f"many-{number}-{n}", note="x" * 300) for n in range(500)]
         (spool / f"{number}.jsonl").write_bytes(b"\n".join(lines))
-    command = [sys.executable, "-m", "archiver", "run", "--settle", "0", "--workers", "0", "--json"]
+    # A suite in the background of a script has SIGINT ignored, and its children inherit that.
+    command = ["env", "--default-signal=INT", sys.executable, "-m", "archiver"]
+    command += ["run", "--settle", "0", "--workers", "0", "--json"]
     process = subprocess.Popen(
         [*command, "--spool", str(spool), "--archive", str(tmp_path / "new")],
         stdout=subprocess.PIPE,
