@@ -246,10 +246,8 @@ def use_a_frugal_memory_pool() -> None:
     """Let Arrow allocate by jemalloc: what needs much memory then peaks a quarter lower than by default."""
     import pyarrow as pa
 
-    try:
+    if "jemalloc" in pa.supported_memory_backends():  # not in every build of Arrow
         pa.set_memory_pool(pa.jemalloc_memory_pool())
-    except NotImplementedError:
-        return  # a build without it
 
 
 def write_new_file(path: Path, text: str) -> bool:

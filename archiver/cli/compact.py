@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.collect import Duration
-from archiver.cli.common import EXIT_CODES, Context, archive_options, printable, write_options
+from archiver.cli.common import (
+    EXIT_CODES,
+    Context,
+    archive_options,
+    printable,
+    use_a_frugal_memory_pool,
+    write_options,
+)
 from archiver.cli.text import bytes_text, plural
 
 if TYPE_CHECKING:
@@ -103,7 +110,6 @@ def compact_command(context: Context, dry_run: bool, **told: Any) -> None:
     Once a night from cron, the days that are over:
       7 2 * * * archiver compact --until 1d --archive s3://bucket/audit --log-format json
     """
-    from archiver.cli.common import use_a_frugal_memory_pool
     from archiver.compact import compact
 
     use_a_frugal_memory_pool()
