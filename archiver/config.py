@@ -17,6 +17,7 @@ from archiver import layout
 from archiver.errors import ConfigError
 from archiver.spans import Span, parse_span
 from archiver.store.options import S3Options
+from archiver.streams import Receive, Stream, read_receive, read_streams
 
 FILE_NAME: Final = "archiver.toml"
 FOREVER: Final = "forever"
@@ -82,7 +83,8 @@ class Settings:
         settle_seconds: How long a foreign file must have been quiet.
         done: What becomes of an acknowledged file.
         schemas: Dataset -> the path of a JSON Schema that events must satisfy besides ours.
-        streams: Stream -> the workspaces it may speak for.
+        streams: The configured senders, by name.
+        receive: How their deliveries are received.
         workers: Processes that judge a large batch; None for one a processor.
         retention: How long what is kept, for `retain`.
         publish_delta: Whether each run brings the Delta log for other engines up to date.
@@ -96,7 +98,8 @@ class Settings:
     settle_seconds: float = 60.0
     done: Literal["delete", "keep"] = "delete"
     schemas: dict[str, str] = field(default_factory=dict)
-    streams: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    streams: dict[str, Stream] = field(default_factory=dict)
+    receive: Receive = field(default_factory=Receive)
     workers: int | None = None
     retention: Retention = field(default_factory=Retention)
     publish_delta: bool = True
@@ -119,8 +122,8 @@ _KEYS: Final[dict[str, dict[str, type | tuple[type, ...]]]] = {
     "retention": {"keep": str, "datasets": dict, "workspaces": dict},
     "delta": {"publish": bool},
     "schemas": {"events": str, "alerts": str},
-    "streams": {},
 }
+_READ_BY_THEMSELVES: Final = ("receive", "streams")
 
 
 def read_settings(path: Path) -> Settings:
@@ -150,9 +153,8 @@ def read_settings(path: Path) -> Settings:
         settle_seconds=float(spool.get("settle_seconds", 60.0)),
         done=spool.get("done", "delete"),
         schemas={dataset: str(path.parent / schema) for dataset, schema in tree.get("schemas", {}).items()},
-        streams={
-            name: tuple(members.get("workspaces", ())) for name, members in tree.get("streams", {}).items()
-        },
+        streams=read_streams(str(path), tree.get("streams", {}), path.parent),
+        receive=read_receive(str(path), tree.get("receive", {}), path.parent),
         workers=tree.get("run", {}).get("workers"),
         retention=_retention(path, tree.get("retention", {})),
         publish_delta=tree.get("delta", {}).get("publish", True),
@@ -192,15 +194,12 @@ def with_store(settings: Settings, **options: Any) -> Settings:
 
 
 def _check_section(path: Path, section: str, members: Any) -> None:
-    if section not in _KEYS:
-        raise ConfigError(f"{path}: [{section}] means nothing here{_nearest(section, _KEYS)}")
+    if section not in _KEYS and section not in _READ_BY_THEMSELVES:
+        known_sections = (*_KEYS, *_READ_BY_THEMSELVES)
+        raise ConfigError(f"{path}: [{section}] means nothing here{_nearest(section, known_sections)}")
     if not isinstance(members, dict):
         raise ConfigError(f"{path}: {section} must be a table: [{section}]")
-    if section == "streams":
-        for name, stream in members.items():
-            workspaces = stream.get("workspaces") if isinstance(stream, dict) else None
-            if not isinstance(workspaces, list) or not all(isinstance(one, str) for one in workspaces):
-                raise ConfigError(f'{path}: [streams.{name}] needs workspaces = ["…"]')
+    if section in _READ_BY_THEMSELVES:
         return
     known = _KEYS[section]
     for key, value in members.items():
@@ -277,6 +276,12 @@ folders = [{spools}]
 # [schemas]                          # a JSON Schema (2020-12) of your own, besides the built-in one
 # events = "my-events.schema.json"
 
-# [streams.production]               # a stream may speak only for these workspaces
-# workspaces = ["ws_1a2b3c4d"]
+# [receive]                          # `archiver receive`: the spool's front door
+# listen = "127.0.0.1:8080"
+# seal_seconds = 5                   # a delivery is visible to `run` after so long
+
+# [streams.production]               # one sender, at http(s)://…/production
+# secret_env = ["ARCHIVER_SECRET_PRODUCTION"]   # or secret_file; several while you rotate
+# workspaces = ["ws_1a2b3c4d"]       # it may speak only for these
+# silent_after_seconds = 3600        # `doctor` is red when it was silent for so long
 """

@@ -53,7 +53,9 @@ def rules_of(settings: Settings, source: str) -> Rules:
             schemas[dataset] = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: the schema for {dataset} cannot be read: {error}") from error
-    pinned = {stream: frozenset(workspaces) for stream, workspaces in settings.streams.items()}
+    pinned = {
+        name: frozenset(stream.workspaces) for name, stream in settings.streams.items() if stream.workspaces
+    }
     return Rules(source=source, schemas=schemas, workspaces_of_stream=pinned)
 
 

@@ -76,6 +76,29 @@ class BadStretch(NamedTuple):
     content: bytes
 
 
+def frame_head(body: bytes | bytearray, received_at_us: int, stream: str | None = None) -> bytes:
+    """Return what stands before `body` in its frame; both together are the frame.
+
+    Raises:
+        SourceError: It is longer than 32 MiB, the stream's name is longer than 255 bytes
+            or has no UTF-8, or the time is not within 1970 to 9999.
+    """
+    try:
+        name = stream.encode() if stream else b""
+    except UnicodeEncodeError:
+        raise SourceError("a stream's name with a lone surrogate") from None
+    if len(body) > LARGEST_BODY_BYTES or len(name) > LONGEST_STREAM_BYTES:
+        raise SourceError(
+            f"a delivery of {len(body)} bytes of stream name {len(name)} bytes long does not fit a frame:"
+            f" at most {LARGEST_BODY_BYTES} and {LONGEST_STREAM_BYTES}"
+        )
+    if not 0 <= received_at_us < _LAST_INSTANT:
+        raise SourceError(f"received_at {received_at_us} is not within the years 1970 to 9999")
+    head = _CHECKED.pack(len(body), len(name), 0, received_at_us)
+    check = zlib.crc32(body, zlib.crc32(head + name))
+    return b"".join((head, check.to_bytes(4, "little"), name))
+
+
 class SegmentWriter:
     """Writes one segment; readers see it when it is sealed, whole, and not before.
 
@@ -110,25 +133,13 @@ class SegmentWriter:
                 or has no UTF-8, the time is not within 1970 to 9999, or the disk refused.
                 Of the first three nothing was written.
         """
+        head = frame_head(body, received_at_us, stream)
         try:
-            name = stream.encode() if stream else b""
-        except UnicodeEncodeError:
-            raise SourceError("a stream's name with a lone surrogate") from None
-        if len(body) > LARGEST_BODY_BYTES or len(name) > LONGEST_STREAM_BYTES:
-            raise SourceError(
-                f"a delivery of {len(body)} bytes of stream name {len(name)} bytes long does not fit a frame:"
-                f" at most {LARGEST_BODY_BYTES} and {LONGEST_STREAM_BYTES}"
-            )
-        if not 0 <= received_at_us < _LAST_INSTANT:
-            raise SourceError(f"received_at {received_at_us} is not within the years 1970 to 9999")
-        head = _CHECKED.pack(len(body), len(name), 0, received_at_us)
-        check = zlib.crc32(body, zlib.crc32(head + name))
-        try:
-            self._file.write(b"".join((head, check.to_bytes(4, "little"), name, body)))
+            self._file.write(head + body)
         except OSError as error:
             raise SourceError(f"{self._open_path}: cannot write: {error.strerror}") from error
         self.frames += 1
-        self.bytes += _HEADER.size + len(name) + len(body)
+        self.bytes += len(head) + len(body)
 
     def seal(self) -> Path:
         """Make the segment durable and visible, and return its path. Nothing can be added afterwards.
@@ -234,6 +245,8 @@ class _Reader:
                 yield from self.damaged()
             elif stop == "header":
                 yield from self.rest("damaged_frame", "a frame's header that cannot be")
+            elif stop == "zeros":
+                yield from self.rest("torn_frame", "the file goes on in zeros, as after a loss of power")
             elif not self.need(_HEADER.size):
                 yield from self.rest("torn_frame", "the file ends inside a frame's header")
                 return
@@ -244,13 +257,13 @@ class _Reader:
                 )
                 return
 
-    def run(self, run: Frames) -> Literal["more", "header", "checksum"]:
+    def run(self, run: Frames) -> Literal["more", "header", "checksum", "zeros"]:
         """Take frames out of `data` until it ends or one is bad; `position` is then at that one."""
         data, names, crc32, unpack = self.data, self.names, zlib.crc32, _HEADER.unpack_from
         add_body, add_time = run.bodies.append, run.received_at.append
         add_stream, add_offset = run.streams.append, run.offsets.append
         position, before, size = self.position, self.before, len(data)
-        stop: Literal["more", "header", "checksum"] = "more"
+        stop: Literal["more", "header", "checksum", "zeros"] = "more"
         try:
             while (start := position + 20) <= size:
                 length, name_length, flags, received_at, check = unpack(data, position)
@@ -261,7 +274,7 @@ class _Reader:
                 name = data[start:body_at]
                 body = data[body_at:end]
                 if crc32(body, crc32(data[position : position + 16] + name)) != check:
-                    stop = "checksum"
+                    stop = "checksum" if any(data[position:start]) else "zeros"
                     break
                 if flags or not 0 <= received_at < _LAST_INSTANT:
                     break

@@ -14,9 +14,9 @@ ROOT = Path(archiver.__file__).parent
 # From the ground up. A module may import from its own layer and from those above it in this list.
 LAYERS = [
     {"", "errors", "clock"},
-    {"layout", "durable", "block", "columns", "progress", "segment", "spans"},
+    {"layout", "durable", "block", "columns", "progress", "segment", "spans", "live", "activity", "signature"},
     {"event", "jsontext", "judge", "typed", "validate", "compare", "partition", "store"},
-    {"config", "datafile", "ledger", "sources", "quarantine", "judging"},
+    {"streams", "config", "datafile", "ledger", "sources", "quarantine", "judging"},
     {"index", "identity", "write"},
     {"archive", "attempt"},
     {
@@ -39,8 +39,9 @@ LAYERS = [
         "export",
         "generate",
         "synthetic",
+        "send",
     },
-    {"runs", "doctor"},
+    {"runs", "doctor", "receiver"},
     {"cli", "__main__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -50,6 +51,11 @@ BEHIND = {
     "botocore": ("store/s3",),
     "duckdb": ("query/", "doctor/"),
     "jsonschema": ("judge.py",),
+    "urllib3": ("send/",),
+    "uvicorn": ("receiver/",),
+    "uvloop": ("receiver/",),
+    "starlette": ("receiver/",),
+    "prometheus_client": ("receiver/",),
     "rich": ("cli/", "query/output.py"),
 }
 

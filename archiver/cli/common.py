@@ -92,17 +92,13 @@ def _option(*names: str, **parts: Any) -> Callable[[Any], Any]:
     return click.option(*names, envvar=variable, show_envvar=True, **parts)
 
 
-def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the options that say where the archive is; it gets a `Context` as first argument."""
+def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say where its settings are and how it talks, and a `Context`."""
 
     @functools.wraps(function)
     def command(
         *args: Any,
         config: str | None,
-        archive: str | None,
-        endpoint_url: str | None,
-        region: str | None,
-        addressing_style: str | None,
         as_json: bool,
         quiet: bool,
         log_format: str,
@@ -110,29 +106,15 @@ def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
         **rest: Any,
     ) -> Any:
         set_up_logging(log_format, verbose=verbose)
-        settings = _settings(config)
-        if archive is not None:
-            settings = replace(settings, archive=archive)
-        settings = with_store(
-            settings, endpoint_url=endpoint_url, region=region, addressing_style=addressing_style
-        )
-        return function(Context(settings, json=as_json, quiet=quiet), *args, **rest)
+        return function(Context(_settings(config), json=as_json, quiet=quiet), *args, **rest)
 
     for option in reversed(
         [
-            _option("--archive", "-a", metavar="LOCATION", help="A folder, or s3://bucket/prefix."),
             _option(
                 "--config",
                 "-c",
                 metavar="FILE",
                 help=f"Configuration; default: ./{FILE_NAME} if it is there.",
-            ),
-            _option("--endpoint-url", metavar="URL", help="An S3-compatible server other than AWS."),
-            _option("--region", metavar="NAME", help="The bucket's region."),
-            _option(
-                "--addressing-style",
-                type=click.Choice(["auto", "path", "virtual"]),
-                help="Of the bucket's URL.",
             ),
             _option("--json", "as_json", is_flag=True, help="Print one JSON document."),
             _option("--quiet", "-q", is_flag=True, help="No progress."),
@@ -148,6 +130,43 @@ def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `settings_options`, and also the options that say where the archive is."""
+
+    @functools.wraps(function)
+    def command(
+        context: Context,
+        *args: Any,
+        archive: str | None,
+        endpoint_url: str | None,
+        region: str | None,
+        addressing_style: str | None,
+        **rest: Any,
+    ) -> Any:
+        if archive is not None:
+            context.settings = replace(context.settings, archive=archive)
+        context.settings = with_store(
+            context.settings, endpoint_url=endpoint_url, region=region, addressing_style=addressing_style
+        )
+        return function(context, *args, **rest)
+
+    whole = settings_options(command)
+    for option in reversed(
+        [
+            _option("--archive", "-a", metavar="LOCATION", help="A folder, or s3://bucket/prefix."),
+            _option("--endpoint-url", metavar="URL", help="An S3-compatible server other than AWS."),
+            _option("--region", metavar="NAME", help="The bucket's region."),
+            _option(
+                "--addressing-style",
+                type=click.Choice(["auto", "path", "virtual"]),
+                help="Of the bucket's URL.",
+            ),
+        ]
+    ):
+        whole = option(whole)
+    return whole
 
 
 def as_of_option(function: Callable[..., Any]) -> Callable[..., Any]:

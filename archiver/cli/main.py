@@ -15,6 +15,11 @@ from archiver.errors import ArchiverError
 
 _VERBS: Final = {
     "init": ("archiver.cli.init", "init_command", "Create an archive and write archiver.toml."),
+    "receive": (
+        "archiver.cli.receive",
+        "receive_command",
+        "Take signed deliveries into the spool, over HTTP.",
+    ),
     "run": ("archiver.cli.run", "run_command", "Archive what the spool holds; for cron."),
     "status": ("archiver.cli.status", "status_command", "Head, files, rows, spool backlog, quarantine."),
     "sql": ("archiver.cli.sql", "sql_command", "Ask the archive a question in SQL."),
@@ -37,6 +42,7 @@ _VERBS: Final = {
     "checkpoint": ("archiver.cli.checkpoint", "checkpoint_command", "Fold the ledger: opening stays quick."),
     "doctor": ("archiver.cli.doctor", "doctor_command", "Check store, spool and machine; say how to mend."),
     "demo": ("archiver.cli.demo", "demo_command", "From nothing to a verified, queried archive."),
+    "send": ("archiver.cli.send", "send_command", "Deliver to a receiver, signed, as the vendor would."),
     "generate": ("archiver.cli.generate", "generate_command", "Make deliveries for demos and tests."),
 }
 

@@ -5,6 +5,8 @@
 <spool>/done/<day>/           what is archived, if it is kept
 <spool>/done/for-a-day/<day>/ archived files of which nobody could say whether they were still written
 <spool>/.archive.json         which archive this spool feeds
+<spool>/.*.live               what a receiver is writing, see `archiver.live`
+<spool>/consumers/            what other consumers than the archive have not read yet
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archiver import durable, segment
+from archiver import durable, live, segment
 from archiver.errors import SourceError
 from archiver.sources.base import Backlog
 from archiver.sources.claim import CLAIMS, LOCK, RECORD, Claim
@@ -85,6 +87,8 @@ class SpoolSource:
     def batches(self, base: Callable[[], int]) -> Iterator[SpoolBatch]:
         """Yield the batches that dead runs left, then what was ready when this was called, oldest first.
 
+        What a dead receiver had acknowledged is sealed first, and so is ready.
+
         What is not ready by then (or put back in the meantime) is left to the next run,
         so that a run ends however fast deliveries come.
 
@@ -92,6 +96,10 @@ class SpoolSource:
             SourceError: Behind the last batch, if something could not be taken; names all of it.
         """
         troubles: list[SourceError] = []
+        try:
+            live.recover(self.folder)
+        except SourceError as error:
+            troubles.append(error)
         ready = self._ready()
         self._sweep(troubles)
         for folder in self._claims():
@@ -120,7 +128,7 @@ class SpoolSource:
             if stat.S_ISREG(status.st_mode) and format_of(name):
                 stamps.append(Stamp.of(status))
                 unreadable += not os.access(self.folder / name, os.R_OK)
-            elif not (stat.S_ISDIR(status.st_mode) and name in (CLAIMS, DONE)):
+            elif not (stat.S_ISDIR(status.st_mode) and name in (CLAIMS, DONE, live.CONSUMERS)):
                 unknown += 1
         for folder in claims:
             stamps += _stamps_in(folder)

@@ -1,0 +1,322 @@
+"""The receiver as a process: sockets, TLS, signals, limits, and the order of its end.
+
+SIGTERM, SIGINT   no new connections; what was taken is stored and answered; seal; exit
+SIGHUP            read the secrets and the certificate again
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import resource
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import uvicorn
+import uvloop
+
+from archiver.config import Settings
+from archiver.errors import ArchiverError, ConfigError
+from archiver.receiver.app import Receiver
+from archiver.receiver.delivery import Door, LargeBodies
+from archiver.receiver.guard import Guard, Limits, protocol_of
+from archiver.receiver.metrics import Metrics
+from archiver.receiver.writer import SpoolWriter
+from archiver.signature import Secrets, read_secrets
+from archiver.streams import Stream, parse_listen
+
+_GRACE_SECONDS: Final = 25
+_LAST_DELIVERIES_SECONDS: Final = 1.0
+_HANDSHAKE_SECONDS: Final = 10
+_SPARE_HANDLES: Final = 256
+_FIRST_PASSED_HANDLE: Final = 3  # sd_listen_fds(3)
+_SWITCH_SECONDS: Final = 0.0005
+
+_log = logging.getLogger("archiver.receiver")
+
+
+def serve(settings: Settings, on_listening: Callable[[str], None] = lambda _: None) -> None:
+    """Receive deliveries until a signal ends it. Every delivery that was answered 2xx is in the spool then.
+
+    Args:
+        settings: Its `receive`, `streams` and `spools` say what to do.
+        on_listening: Called once, with the URL, when connections are accepted.
+
+    Raises:
+        ConfigError: A secret, a spool, a certificate or an address is missing or wrong.
+        SourceError: A spool cannot be written to.
+    """
+    # The thread that writes must not wait for the interpreter while the event loop is busy.
+    sys.setswitchinterval(float(os.environ.get("SWI", "0.0005")))
+    _raise_the_limit_of_handles(settings.receive.max_connections + _SPARE_HANDLES)
+    streams = _streams_of(settings)
+    secrets = _secrets_of(streams)
+    uvloop.run(_serve(settings, streams, secrets, on_listening))
+
+
+def check(settings: Settings) -> list[tuple[str, Stream, Path, int]]:
+    """Return stream, what is configured, its spool and how many secrets it has; raises as `serve` does."""
+    streams = _streams_of(settings)
+    secrets = _secrets_of(streams)
+    _tls_of(settings)
+    return [
+        (name, stream, _spool_of(settings, name, stream), len(secrets[name]))
+        for name, stream in streams.items()
+    ]
+
+
+async def _serve(
+    settings: Settings,
+    streams: dict[str, Stream],
+    secrets: dict[str, Secrets],
+    on_listening: Callable[[str], None],
+) -> None:
+    receive = settings.receive
+    tls = _tls_of(settings)
+    metrics = Metrics()
+    writers: dict[Path, SpoolWriter] = {}
+    room = LargeBodies()
+    by_folder: dict[Path, list[str]] = {}
+    for name, stream in streams.items():
+        by_folder.setdefault(_spool_of(settings, name, stream), []).append(name)
+    for folder, names in by_folder.items():
+        writers[folder] = SpoolWriter(
+            folder,
+            names,
+            metrics,
+            seal_bytes=receive.seal_bytes,
+            seal_seconds=receive.seal_seconds,
+            min_free_bytes=receive.min_free_bytes,
+        )
+    doors = {
+        stream.path: Door(
+            name,
+            secrets[name],
+            writers[_spool_of(settings, name, stream)],
+            room,
+            metrics.of_stream(name),
+        )
+        for name, stream in streams.items()
+    }
+    receiver = Receiver(doors, list(writers.values()), metrics)
+    sockets = _sockets(receive.listen)
+    observing = _sockets(receive.metrics_listen, passed=False) if receive.metrics_listen else []
+    for writer in writers.values():
+        writer.start()
+    guard = Guard(Limits(max_connections=receive.max_connections))
+    servers = [_Server(receiver.app(observed=not observing), guard, tls, sockets)]
+    if observing:
+        servers.append(_Server(receiver.observing_app(), Guard(Limits(max_connections=64)), None, observing))
+
+    def stop() -> None:
+        if receiver.is_stopping:
+            for server in servers:
+                server.force_exit = True
+        receiver.is_stopping = True
+        _notify("STOPPING=1")
+        for server in servers:
+            server.should_exit = True
+
+    def reload() -> None:
+        try:
+            fresh = _secrets_of(streams)
+            if tls is not None and receive.tls_cert and receive.tls_key:
+                tls.load_cert_chain(receive.tls_cert, receive.tls_key)
+        except (ArchiverError, OSError) as error:
+            _log.error("nothing was read again, all stays as it was: %s", error)
+            return
+        for name, stream in streams.items():
+            doors[stream.path].secrets = fresh[name]
+        _log.warning("secrets and certificate read again")
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    loop.add_signal_handler(signal.SIGHUP, reload)
+    watch = asyncio.create_task(_watch([server.guard for server in servers], list(writers.values())))
+    telling = asyncio.create_task(_tell(servers, _url_of(sockets, tls), on_listening))
+    try:
+        await asyncio.gather(*(server.serve() for server in servers))
+    finally:
+        watch.cancel()
+        telling.cancel()
+        for writer in writers.values():
+            await writer.stop()
+
+
+async def _tell(servers: list[_Server], url: str, on_listening: Callable[[str], None]) -> None:
+    while not all(server.started for server in servers):
+        await asyncio.sleep(0.01)
+    _notify("READY=1")
+    on_listening(url)
+
+
+async def _watch(guards: list[Guard], writers: list[SpoolWriter]) -> None:
+    while True:
+        await asyncio.sleep(1)
+        for guard in guards:
+            guard.sweep()
+        for writer in writers:
+            writer.give_up_on_the_stuck()
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's server on given sockets, with our guard, and signals left to us."""
+
+    def __init__(
+        self, app: Any, guard: Guard, tls: ssl.SSLContext | None, sockets: list[socket.socket]
+    ) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=protocol_of(guard),
+                ws="none",
+                loop="none",
+                lifespan="on",
+                log_config=None,
+                log_level="error",
+                access_log=False,
+                proxy_headers=False,
+                server_header=False,
+                timeout_keep_alive=int(guard.limits.idle_seconds),
+                timeout_graceful_shutdown=_GRACE_SECONDS,
+            )
+        )
+        self.guard = guard
+        self._tls = tls
+        self._sockets = sockets
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
+        """As uvicorn does it, with a bound on the time of a TLS handshake."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+        self.servers = [
+            await loop.create_server(
+                lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
+                    config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+                ),
+                sock=one,
+                ssl=self._tls,
+                backlog=self.config.backlog,
+                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls is not None else None,
+            )
+            for one in self._sockets
+        ]
+        self.started = True
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn does it, but who is connected already may deliver once more, for a second.
+
+        uvicorn closes what has no request at this moment, and so refuses whoever is about to send one.
+        """
+        for server in self.servers:
+            server.close()
+        self.guard.end()
+        deadline = time.monotonic() + _LAST_DELIVERIES_SECONDS
+        await asyncio.sleep(0.1)  # for connections that were accepted a moment ago
+        while self.guard.connections and not self.force_exit and time.monotonic() < deadline:
+            await asyncio.sleep(0.02)
+        await super().shutdown(sockets)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _streams_of(settings: Settings) -> dict[str, Stream]:
+    if not settings.streams:
+        raise ConfigError("no stream is configured", hint="name its secret: --secret-env NAME")
+    return settings.streams
+
+
+def _secrets_of(streams: dict[str, Stream]) -> dict[str, Secrets]:
+    found = {}
+    for name, stream in streams.items():
+        try:
+            found[name] = read_secrets(stream.secret_env, stream.secret_file)
+        except ConfigError as error:
+            raise ConfigError(f"stream {name}: {error.message}", hint=error.hint) from None
+    return found
+
+
+def _spool_of(settings: Settings, name: str, stream: Stream) -> Path:
+    told = stream.spool or (settings.spools[0] if settings.spools else None)
+    if told is None:
+        raise ConfigError(f"stream {name} has no spool", hint="give --spool DIR, or folders in archiver.toml")
+    folder = Path(told)
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no such folder", hint="create the spool folder, or correct --spool")
+    return folder.resolve()
+
+
+def _tls_of(settings: Settings) -> ssl.SSLContext | None:
+    receive = settings.receive
+    if receive.tls_cert is None or receive.tls_key is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a password that is asked for: there is nobody to answer.
+        context.load_cert_chain(receive.tls_cert, receive.tls_key, password=lambda: b"")
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise ConfigError(
+            f"{receive.tls_cert}, {receive.tls_key}: no certificate with its key, as PEM: {error}",
+            hint="the chain first, the key without a password, both readable by this user",
+        ) from error
+    return context
+
+
+def _sockets(listen: str, *, passed: bool = True) -> list[socket.socket]:
+    """Return the sockets to accept from: those that systemd passed, or new ones."""
+    if passed and os.environ.get("LISTEN_PID") == str(os.getpid()):
+        count = int(os.environ.pop("LISTEN_FDS", "0"))
+        handles = range(_FIRST_PASSED_HANDLE, _FIRST_PASSED_HANDLE + count)
+        if count:
+            return [socket.socket(fileno=handle) for handle in handles]
+    host, port = parse_listen(listen)
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        found = socket.socket(family, kind, protocol)
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        found.bind(address)
+    except OSError as error:
+        hint = "is another receiver running there? Port 0 takes a free one"
+        raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}", hint=hint) from error
+    return [found]
+
+
+def _url_of(sockets: list[socket.socket], tls: ssl.SSLContext | None) -> str:
+    name = sockets[0].getsockname()
+    if not isinstance(name, tuple):
+        return f"unix:{name}"
+    host = f"[{name[0]}]" if ":" in name[0] else name[0]
+    return f"{'https' if tls else 'http'}://{host}:{name[1]}"
+
+
+def _raise_the_limit_of_handles(wanted: int) -> None:
+    """A connection is a file handle; the usual soft limit, 1,024, is for programs that still use select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        if most < wanted:
+            _log.warning("only %d open files are allowed, %d would be needed", most, wanted)
+
+
+def _notify(told: str) -> None:
+    """Tell systemd, if it wants to know (sd_notify(3))."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as to:
+        to.sendto(told.encode(), "\0" + address[1:] if address.startswith("@") else address)
