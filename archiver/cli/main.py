@@ -77,6 +77,11 @@ def cli() -> None:
       archiver sql "SELECT action, count(*) FROM events GROUP BY 1" --archive ./archive
       archiver verify --archive ./archive
 
+    \b
+    In production:
+      archiver receive --spool DIR                  always: takes signed webhooks
+      archiver run --spool DIR --archive s3://…     every few minutes, from cron
+
     Every option may be a variable (ARCHIVER_ARCHIVE) or stand in archiver.toml. Shell
     completion: eval "$(_ARCHIVER_COMPLETE=bash_source archiver)", likewise for zsh and fish.
     """

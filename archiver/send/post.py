@@ -14,7 +14,6 @@ from urllib3.exceptions import (
     ConnectTimeoutError,
     HTTPError,
     LocationParseError,
-    NameResolutionError,
     NewConnectionError,
     ReadTimeoutError,
     SSLError,
@@ -131,10 +130,9 @@ class Target:
                 decode_content=False,
             )
             content = answer.read(_MOST_ANSWER_BYTES)
-            if len(content) < _MOST_ANSWER_BYTES:
-                answer.release_conn()
-            else:
-                answer.close()
+            if len(content) == _MOST_ANSWER_BYTES:
+                answer.close()  # what else it sends is not of interest
+            answer.release_conn()
         except (HTTPError, OSError) as error:
             return self._failed(error, time.perf_counter() - began)
         seconds = time.perf_counter() - began
@@ -177,10 +175,10 @@ class Target:
 def _word(error: Exception, cause: BaseException) -> str:
     if isinstance(cause, ConnectionRefusedError):
         return "refused"
+    if isinstance(error, NewConnectionError):  # which is a ConnectTimeoutError as well
+        return "unreachable"
     if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
         return "timeout"
-    if isinstance(error, (NameResolutionError, NewConnectionError)):
-        return "unreachable"
     if isinstance(error, SSLError) or isinstance(cause, ssl.SSLError):
         return "tls"
     return "reset"

@@ -19,6 +19,7 @@ from archiver.signature import Secrets
 LONGEST_WAIT_SECONDS: Final = 30.0
 _TELL_SECONDS: Final = 0.1
 _LEAVE_SECONDS: Final = 1.0
+_CAUGHT_UP_SECONDS: Final = 0.05
 
 Told = Callable[[Posting], None]
 
@@ -130,7 +131,7 @@ class _Sender:
         self._is_over = False
         self._input_is_broken = False
         self._failed_in_a_row = 0
-        self._next_at = 0.0
+        self._next_at = time.monotonic()
         self._settled_bytes = self._settled = 0
         self._error: BaseException | None = None
         self._jitter = random.Random()  # noqa: S311  (spreads retries, hides nothing)
@@ -192,11 +193,11 @@ class _Sender:
         return posting
 
     def _pace(self) -> None:
-        """Wait until the next attempt is due; what was late by up to a second is caught up with."""
+        """Wait until the next attempt is due. No more is caught up with than sleep is inexact."""
         if self._options.rate is not None:
             now = time.monotonic()
-            self._next_at = max(self._next_at, now - 1.0)
-            self._stopping.wait(self._next_at - now)
+            self._next_at = max(self._next_at, now - _CAUGHT_UP_SECONDS)
+            self._stopping.wait(max(self._next_at - now, 0.0))
             self._next_at += 1 / self._options.rate
 
     def _deliver(self, posting: Posting) -> None:
@@ -248,7 +249,7 @@ class _Sender:
         told = f" ({outcome.told})" if outcome.told else ""
         hint = f"; {outcome.hint}" if outcome.hint else ""
         self._report.stopped = (
-            f"{self._options.stop_after} attempts in a row failed at {self._target.shown}; "
+            f"{self._options.stop_after} failed in a row at {self._target.shown}; "
             f"the last: {outcome.answer}{told}{hint}"
         )
 

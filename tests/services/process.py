@@ -108,3 +108,17 @@ def wait_for_http(url: str, process: subprocess.Popen[bytes], *, output: Path, s
                 said = output.read_text(errors="replace")[-2000:]
                 raise ServiceError(f"no answer at {url}: {said}") from None
             time.sleep(0.05)
+
+
+def wait_for_port(port: int, process: subprocess.Popen[bytes], *, output: Path, seconds: float) -> None:
+    """Wait until somebody accepts connections at a port of loopback."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=2):
+                return
+        except OSError:
+            if process.poll() is not None or time.monotonic() > deadline:
+                said = output.read_text(errors="replace")[-2000:]
+                raise ServiceError(f"nobody listens at port {port}: {said}") from None
+            time.sleep(0.02)
