@@ -2,14 +2,17 @@
 
     <spool>/.streams/<stream>.json   {"stream": …, "listening_since": …, "last_delivery_at": … or null}
 
-Written by receivers every few seconds, read by `status` and `doctor`; nothing else depends
-on it. Several receivers of one spool may write: the newest delivery counts.
+Written by receivers every few seconds, read by `status`, `doctor` and metrics; nothing else
+depends on it. Several receivers of one spool may write: the newest delivery counts.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -17,13 +20,16 @@ from archiver import clock
 from archiver.errors import SourceError
 
 STREAMS: Final = ".streams"
+TOLERATED_US: Final = 60_000_000
+
+_LARGEST_BYTES: Final = 65_536
 
 
 class Activity(NamedTuple):
     """Of one stream; times in microseconds since 1970.
 
-    `listening_since`: since when the receiver that wrote last was there. `last_delivery_at`:
-    None before the first one.
+    `listening_since`: since when somebody listens for it; of a stream that was never heard,
+    since when first. `last_delivery_at`: None before the first one.
     """
 
     stream: str
@@ -35,24 +41,37 @@ class Activity(NamedTuple):
         since = self.listening_since if self.last_delivery_at is None else self.last_delivery_at
         return max(now_us - since, 0) / 1_000_000
 
+    def is_ahead(self, now_us: int) -> bool:
+        """Whether the last delivery lies in the future: the clock was set back; no silence shows."""
+        return self.last_delivery_at is not None and self.last_delivery_at > now_us + TOLERATED_US
 
-def record(spool: Path, activity: Activity) -> None:
+
+def record(spool: Path, activity: Activity, *, now_us: int | None = None) -> None:
     """Remember what a receiver heard; a later delivery that another one noted stays.
 
-    Not synced: after a loss of power an older time may stand there.
+    A time in the future is not believed: it was noted before the clock was set back, and
+    would hide any silence for as long. Not synced: after a loss of power an older time may
+    stand there.
 
     Raises:
         OSError: It could not be written.
     """
+    latest = (clock.now_us() if now_us is None else now_us) + TOLERATED_US
     folder = spool / STREAMS
     folder.mkdir(exist_ok=True)
     path = folder / f"{activity.stream}.json"
-    before = _read(path)
-    times = [one for one in (activity.last_delivery_at, before and before.last_delivery_at) if one]
+    known = [one for one in (activity, _read(path)) if one is not None]
+    heard = [one.last_delivery_at for one in known if one.last_delivery_at is not None]
+    since = activity.listening_since
+    if not heard:
+        since = min(one.listening_since for one in known)
+    last = max((one for one in heard if one <= latest), default=None)
+    if last is None:
+        last = activity.last_delivery_at
     tree = {
         "stream": activity.stream,
-        "listening_since": clock.to_text(activity.listening_since),
-        "last_delivery_at": clock.to_text(max(times)) if times else None,
+        "listening_since": clock.to_text(since),
+        "last_delivery_at": None if last is None else clock.to_text(last),
     }
     temporary = folder / f".{secrets.token_hex(8)}"
     try:
@@ -79,14 +98,39 @@ def activities(spool: Path) -> list[Activity]:
     return [one for one in found if one is not None]
 
 
+def newest(spools: Iterable[Path]) -> dict[str, Activity]:
+    """Return what is known of each stream in any of these spools: its newest delivery anywhere.
+
+    Raises:
+        SourceError: A folder cannot be read.
+    """
+    found: dict[str, Activity] = {}
+    for spool in spools:
+        for one in activities(spool):
+            found[one.stream] = _merged(one, found.get(one.stream, one))
+    return found
+
+
+def _merged(one: Activity, other: Activity) -> Activity:
+    times = [each.last_delivery_at for each in (one, other) if each.last_delivery_at is not None]
+    since = min(one.listening_since, other.listening_since)
+    return Activity(one.stream, since, max(times, default=None))
+
+
 def _read(path: Path) -> Activity | None:
     try:
-        tree: Any = json.loads(path.read_bytes()[:65_536])
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)  # whatever lies there
+        with os.fdopen(handle, "rb") as file:
+            if not stat.S_ISREG(os.fstat(handle).st_mode):
+                return None
+            tree: Any = json.loads(file.read(_LARGEST_BYTES))
         last = tree["last_delivery_at"]
+        if f"{tree['stream']}.json" != path.name:
+            return None
         return Activity(
-            str(tree["stream"]),
+            tree["stream"],
             clock.from_text(tree["listening_since"]),
             None if last is None else clock.from_text(last),
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

@@ -7,6 +7,7 @@ place here: credentials come from the usual AWS chain.
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
@@ -86,6 +87,8 @@ class Settings:
         streams: The configured senders, by name.
         receive: How their deliveries are received.
         workers: Processes that judge a large batch; None for one a processor.
+        metrics_file: Where each run leaves its metrics.
+        ping_url_file, ping_failure_url_file: Files that hold a URL to ask after each run.
         retention: How long what is kept, for `retain`.
         publish_delta: Whether each run brings the Delta log for other engines up to date.
     """
@@ -101,8 +104,19 @@ class Settings:
     streams: dict[str, Stream] = field(default_factory=dict)
     receive: Receive = field(default_factory=Receive)
     workers: int | None = None
+    metrics_file: str | None = None
+    ping_url_file: str | None = None
+    ping_failure_url_file: str | None = None
     retention: Retention = field(default_factory=Retention)
     publish_delta: bool = True
+
+    @property
+    def spool_folders(self) -> tuple[str, ...]:
+        """Every configured spool, once: `spools`, then those that only a stream names."""
+        found: dict[str, str] = {}
+        for folder in (*self.spools, *(stream.spool for stream in self.streams.values() if stream.spool)):
+            found.setdefault(os.path.realpath(folder), folder)
+        return tuple(found.values())
 
 
 _STORE_KEYS: Final = {
@@ -118,7 +132,7 @@ _STORE_KEYS: Final = {
 _KEYS: Final[dict[str, dict[str, type | tuple[type, ...]]]] = {
     "archive": {"location": str, "format": str, "compression_level": int, "tags": dict, **_STORE_KEYS},
     "spool": {"folders": list, "settle_seconds": (int, float), "done": str},
-    "run": {"workers": int},
+    "run": {"workers": int, "metrics_file": str, "ping_url_file": str, "ping_failure_url_file": str},
     "retention": {"keep": str, "datasets": dict, "workspaces": dict},
     "delta": {"publish": bool},
     "schemas": {"events": str, "alerts": str},
@@ -156,6 +170,11 @@ def read_settings(path: Path) -> Settings:
         streams=read_streams(str(path), tree.get("streams", {}), path.parent),
         receive=read_receive(str(path), tree.get("receive", {}), path.parent),
         workers=tree.get("run", {}).get("workers"),
+        **{
+            name: str(path.parent / tree["run"][name])
+            for name in ("metrics_file", "ping_url_file", "ping_failure_url_file")
+            if name in tree.get("run", {})
+        },
         retention=_retention(path, tree.get("retention", {})),
         publish_delta=tree.get("delta", {}).get("publish", True),
     )
@@ -264,6 +283,9 @@ folders = [{spools}]
 
 # [run]
 # workers = 2                        # processes that check a large batch; default: one a processor
+# metrics_file = "/var/lib/node_exporter/textfile/archiver.prom"   # written by each run
+# ping_url_file = "/etc/archiver/ping-url"   # a URL to ask after each run that went well
+# ping_failure_url_file = "/etc/archiver/ping-failure-url"
 
 # [retention]                        # what `archiver retain` lets expire; nothing does by itself
 # keep = "400d"                      # or 2w, 13mo, 7y, forever

@@ -62,10 +62,16 @@ def create(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
-def replace(path: Path, content: bytes) -> None:
-    """Write `path`, whole or not at all, over whatever is there."""
+def replace(path: Path, content: bytes, *, mode: int | None = None) -> None:
+    """Write `path`, whole or not at all, over whatever is there.
+
+    Args:
+        mode: Who may read it, whatever the process's umask says; None: user and group at most.
+    """
     temporary = _write_temporary(path.parent, content)
     try:
+        if mode is not None:
+            temporary.chmod(mode)
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

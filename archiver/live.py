@@ -31,6 +31,11 @@ _LARGEST_COPY_BYTES: Final = 4 << 20
 _LIVE_NAME: Final = re.compile(r"\.([0-9a-f]{16}-[0-9a-f]{16}\.seg)\.live", re.ASCII)
 
 
+def is_live_name(name: str) -> bool:
+    """Whether a name is that of a segment which still grows, or which a dead writer left."""
+    return _LIVE_NAME.fullmatch(name) is not None
+
+
 class Recovered(NamedTuple):
     """A segment that a dead writer left, and that is sealed now."""
 

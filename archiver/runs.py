@@ -27,11 +27,13 @@ from archiver.validate import Rules
 def spool_sources(settings: Settings) -> list[SpoolSource]:
     """Return the configured spools as sources; the first is called `spool`, others `spool-2` and so on.
 
+    Those that only a stream names come last.
+
     Raises:
         ConfigError: A folder is not there.
     """
     sources = []
-    for number, folder in enumerate(settings.spools, start=1):
+    for number, folder in enumerate(settings.spool_folders, start=1):
         if not Path(folder).is_dir():
             raise ConfigError(f"{folder}: no such folder", hint="create the spool folder, or correct --spool")
         name = "spool" if number == 1 else f"spool-{number}"

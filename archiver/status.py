@@ -1,9 +1,9 @@
-"""What an operator wants to see first: head, sizes, backlog, quarantine."""
+"""What an operator wants to see first: head, sizes, backlog, silent streams, quarantine."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,7 +11,10 @@ from archiver import clock
 from archiver.archive import Archive
 from archiver.ledger.entry import Hold
 from archiver.ledger.files import Volume
+from archiver.silence import Hearing, hearings
 from archiver.sources.spool import SpoolSource
+from archiver.sources.waiting import count_waiting
+from archiver.streams import Stream
 
 
 @dataclass(slots=True)
@@ -29,6 +32,7 @@ class Status:
     workspaces: dict[str, dict[str, Volume]]
     counts: dict[str, int]
     spools: list[dict[str, Any]]
+    streams: list[Hearing]
     holds: list[Hold]
 
     def to_json(self) -> dict[str, Any]:
@@ -48,12 +52,27 @@ class Status:
             },
             "counts": self.counts,
             "spools": self.spools,
+            "streams": [hearing.to_json() for hearing in self.streams],
             "holds": [hold.to_json() for hold in self.holds],
         }
 
 
-def status(archive: Archive, sources: Sequence[SpoolSource] = ()) -> Status:
-    """Read the ledger and the spools' folders; no data file is opened."""
+def status(
+    archive: Archive,
+    sources: Sequence[SpoolSource] = (),
+    streams: Mapping[str, Stream] | None = None,
+    *,
+    now_us: int | None = None,
+) -> Status:
+    """Read the ledger and the spools' folders; no data file is opened.
+
+    Args:
+        streams: As configured; those that a receiver noted in a spool are told as well.
+        now_us: By which silence is told; None: now.
+
+    Raises:
+        SourceError: A spool cannot be read.
+    """
     head = archive.ledger.snapshot
     datasets: dict[str, Volume] = defaultdict(Volume)
     workspaces: dict[str, dict[str, Volume]] = defaultdict(lambda: defaultdict(Volume))
@@ -72,6 +91,11 @@ def status(archive: Archive, sources: Sequence[SpoolSource] = ()) -> Status:
         workspaces={name: dict(volumes) for name, volumes in workspaces.items()},
         counts=head.totals.to_json(),
         spools=[_spool(source) for source in sources],
+        streams=hearings(
+            streams or {},
+            [source.folder for source in sources],
+            clock.now_us() if now_us is None else now_us,
+        ),
         holds=sorted(head.holds.values(), key=lambda hold: hold.name),
     )
 
@@ -80,7 +104,14 @@ def _spool(source: SpoolSource) -> dict[str, Any]:
     told = asdict(source.backlog())
     oldest = told["oldest_at"]
     told["oldest_at"] = None if oldest is None else clock.to_text(oldest)
-    return {"folder": str(source.folder), **told}
+    waiting = count_waiting(source.folder)
+    return {
+        "folder": str(source.folder),
+        **told,
+        "live_segments": waiting.live_segments,
+        "live_bytes": waiting.live_bytes,
+        "consumers": [{"name": name, **one.to_json()} for name, one in waiting.consumers.items()],
+    }
 
 
 def _last_append(archive: Archive) -> dict[str, Any] | None:

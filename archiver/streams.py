@@ -151,6 +151,8 @@ def read_streams(where: str, tree: Mapping[str, Any], folder: Path) -> dict[str,
         _check_keys(here, members, _STREAM_KEYS)
         if members.get("workspaces") == []:
             raise ConfigError(f"{here} workspaces = []: name them, or leave it out for all")
+        if members.get("spool") == "":
+            raise ConfigError(f"{here} spool is empty: name a folder, or leave it out for the first one")
         streams[str(name)] = Stream(
             path=members.get("path", f"/{name}"),
             secret_env=_texts(here, "secret_env", members),
@@ -181,7 +183,8 @@ def check_streams(where: str, streams: dict[str, Stream]) -> dict[str, Stream]:
             raise ConfigError(f"{here} path = {stream.path!r}: the receiver answers there by itself")
         if stream.path in paths:
             raise ConfigError(f"{here}: {stream.path} is the path of stream {paths[stream.path]}, too")
-        if stream.silent_after_seconds is not None and stream.silent_after_seconds <= 0:
+        # Not `<= 0`: NaN is in TOML, too.
+        if stream.silent_after_seconds is not None and not stream.silent_after_seconds > 0:
             raise ConfigError(f"{here} silent_after_seconds must be more than 0")
         paths[stream.path] = name
     return streams
@@ -190,9 +193,9 @@ def check_streams(where: str, streams: dict[str, Stream]) -> dict[str, Stream]:
 def _texts(here: str, key: str, members: Mapping[str, Any]) -> tuple[str, ...]:
     told = members.get(key, ())
     if isinstance(told, str):
-        return (told,)
+        told = [told]
     if not all(isinstance(one, str) and one for one in told):
-        raise ConfigError(f'{here} {key} must be a list of texts: ["…"]')
+        raise ConfigError(f'{here} {key} must be a list of texts, none of them empty: ["…"]')
     return tuple(told)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,13 +32,16 @@ def doctor_command(click_context: click.Context, context: Context, spools: tuple
     """Check store, archive, spool and machine; say how to mend what is wrong.
 
     Tries what a run does, with probe objects of its own: credentials, reading, writing and
-    deleting, a race of eight writers, clocks, file systems, permissions, space. Changes
-    nothing of yours. Exit code 1 if a check failed.
+    deleting, a race of eight writers, clocks, file systems, permissions, space. Looks at what
+    is received: streams that are silent for too long, secrets, the certificate, consumers that
+    nobody empties. Changes nothing of yours. Exit code 1 if a check failed.
     """
     from archiver.doctor import examine
 
-    folders = [Path(folder) for folder in spools or context.settings.spools]
-    report = examine(context.open_store, folders)
+    settings = replace(context.settings, spools=spools or context.settings.spools)
+    report = examine(
+        context.open_store, [Path(folder) for folder in settings.spool_folders], settings=settings
+    )
     context.out(doctor_text(report), report.to_json())
     click_context.exit(0 if report.is_well else 1)
 

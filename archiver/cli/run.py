@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -21,7 +23,10 @@ from archiver.cli.text import run_text
 from archiver.errors import ArchiverError, ConfigError
 
 if TYPE_CHECKING:
+    from archiver.config import Settings
     from archiver.pipeline import RunReport
+
+_log = logging.getLogger("archiver.run")
 
 
 @click.command("run", epilog=EXIT_CODES)
@@ -66,6 +71,22 @@ if TYPE_CHECKING:
     help="Also write the run's report, as JSON, to this file (whole or not at all).",
 )
 @click.option(
+    "--metrics-file",
+    type=click.Path(dir_okay=False),
+    envvar="ARCHIVER_METRICS_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    help="Leave metrics there, for node_exporter's textfile collector, however the run ends.",
+)
+@click.option(
+    "--ping-url-file",
+    type=click.Path(dir_okay=False),
+    envvar="ARCHIVER_PING_URL_FILE",
+    show_envvar=True,
+    metavar="FILE",
+    help="Holds a URL to ask when the run ended with 0 or 3; or set ARCHIVER_PING_URL.",
+)
+@click.option(
     "--compact",
     is_flag=True,
     envvar="ARCHIVER_COMPACT",
@@ -82,6 +103,8 @@ def run_command(
     done: Literal["delete", "keep"] | None,
     workers: int | None,
     report: Path | None,
+    metrics_file: str | None,
+    ping_url_file: str | None,
     compact: bool,
     **_: Any,
 ) -> None:
@@ -91,12 +114,16 @@ def run_command(
     only acknowledged, what was not is tried anew. The archive is created for a spool that
     never had one, and for no other.
 
+    To be watched: ARCHIVER_PING_URL (or --ping-url-file) is asked after each run that ended
+    with 0 or 3, ARCHIVER_PING_FAILURE_URL after one that failed. Both are secrets, so neither
+    is an option. They are https, or http to this machine.
+
     \b
     Every five minutes from cron:
       */5 * * * * archiver run --spool /var/spool/archiver --archive s3://bucket/audit --log-format json
     """
+    from archiver import clock
     from archiver.pipeline import RunReport
-    from archiver.runs import run_spools
 
     use_a_frugal_memory_pool()
     settings = context.settings
@@ -106,19 +133,40 @@ def run_command(
         settle_seconds=settings.settle_seconds if settle is None else settle,
         done=settings.done if done is None else done,
         workers=settings.workers if workers is None else workers,
+        metrics_file=metrics_file or settings.metrics_file,
+        ping_url_file=ping_url_file or settings.ping_url_file,
     )
-    if not settings.spools:
+    result, started_us = RunReport(), clock.now_us()
+    try:
+        code = _run(context, settings, result, report, compacts=compact)
+    except BaseException as error:
+        try:
+            _tell_who_watches(settings, result, _code_of(error), started_us)
+        except ArchiverError as trouble:
+            _log.error("%s", trouble.message)
+        raise
+    _tell_who_watches(settings, result, code, started_us)
+    context.out(run_text(result), result.to_json())
+    click_context.exit(code)
+
+
+def _run(
+    context: Context, settings: Settings, result: RunReport, report: Path | None, *, compacts: bool
+) -> int:
+    """Archive, fill `result`, write the report, and return the exit code."""
+    from archiver.runs import run_spools
+
+    if not settings.spool_folders:
         raise ConfigError("no spool was named", hint="give --spool DIR, or folders in archiver.toml")
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"{report}: its folder is not there", hint="create it; nothing was archived yet")
-    result = RunReport()
     try:
         run_spools(
             context.open_store(),
             checked(settings),
             progress=context.progress,
             report=result,
-            compacts=compact,
+            compacts=compacts,
         )
     except ArchiverError as error:
         # What was committed before the error is told all the same, where somebody reads it.
@@ -126,10 +174,38 @@ def run_command(
         _write_report(report, result)
         raise
     _write_report(report, result)
-    context.out(run_text(result), result.to_json())
     if result.problems:
-        click_context.exit(1)
-    click_context.exit(3 if result.counts.quarantined else 0)
+        return 1
+    return 3 if result.counts.quarantined else 0
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, ArchiverError):
+        return error.exit_code
+    return 130 if isinstance(error, KeyboardInterrupt) else 1
+
+
+def _tell_who_watches(settings: Settings, result: RunReport, code: int, started_us: int) -> None:
+    """Write the metrics, then ask the URL; a ping that fails is a warning and nothing more.
+
+    Raises:
+        ArchiverError: The metrics cannot be written.
+    """
+    from archiver import clock
+    from archiver.exposition import Ended, write_run_metrics
+    from archiver.ping import ping
+
+    trouble = None
+    if settings.metrics_file:
+        ended = Ended(result, code, started_us, clock.now_us())
+        try:
+            write_run_metrics(Path(settings.metrics_file), ended, settings)
+        except ArchiverError as error:
+            trouble, code = error, code if code not in (0, 3) else error.exit_code
+    if problem := ping(code, os.environ, settings.ping_url_file, settings.ping_failure_url_file):
+        _log.warning("%s", problem)
+    if trouble is not None:
+        raise trouble
 
 
 def _write_report(path: Path | None, report: RunReport) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option, printable
-from archiver.cli.text import bytes_text, plural
+from archiver.cli.text import bytes_text, plural, seconds_text
 from archiver.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from archiver.silence import Hearing
     from archiver.status import Status
 
 _MOST_WORKSPACES = 10
@@ -23,7 +24,10 @@ _MOST_WORKSPACES = 10
 @as_of_option
 @click.option("--spool", "spools", multiple=True, envvar="ARCHIVER_SPOOL", show_envvar=True, metavar="DIR")
 def status_command(context: Context, spools: tuple[str, ...]) -> None:
-    """Show the head, the last run, what is live, the spool's backlog and the quarantine.
+    """Show the head, the last run, what is live, the spool's backlog, the streams, the quarantine.
+
+    A stream is SILENT when nothing came for longer than its silent_after_seconds: some senders
+    stop a stream for good after a few failures, and tell nobody.
 
     Reads the ledger and the spool's folder names; opens no data file.
     """
@@ -32,12 +36,12 @@ def status_command(context: Context, spools: tuple[str, ...]) -> None:
 
     settings = replace(context.settings, spools=spools or context.settings.spools)
     if context.as_of is not None:
-        settings = replace(settings, spools=())  # of a spool only the present is known
-    archive, missing = context.open_archive(), []
-    present = tuple(one for one in settings.spools if Path(one).is_dir())
-    missing = [one for one in settings.spools if one not in present]
-    sources = spool_sources(replace(settings, spools=present))
-    found = status(archive, sources)
+        settings = replace(settings, spools=(), streams={})  # of a spool only the present is known
+    archive = context.open_archive()
+    present = tuple(one for one in settings.spool_folders if Path(one).is_dir())
+    missing = [one for one in settings.spool_folders if one not in present]
+    sources = spool_sources(replace(settings, spools=present, streams={}))
+    found = status(archive, sources, settings.streams)
     warnings = [f"{printable(one)}: no such spool folder" for one in missing]
     for source in sources:
         try:
@@ -91,7 +95,34 @@ def _text(found: Status) -> str:
         waiting = f"{plural(spool['files'], 'file')}, {bytes_text(spool['bytes'])}"
         oldest = f", oldest since {spool['oldest_at']}" if spool.get("oldest_at") else ""
         lines.append(f"spool       {printable(spool['folder'])}: {waiting} waiting{oldest}")
+        if spool["live_segments"]:
+            live = f"{plural(spool['live_segments'], 'segment')}, {bytes_text(spool['live_bytes'])}"
+            lines.append(f"  being received  {live}")
+        for consumer in spool["consumers"]:
+            waiting = f"{plural(consumer['files'], 'file')}, {bytes_text(consumer['bytes'])}"
+            oldest = f", oldest since {consumer['oldest_at']}" if consumer["oldest_at"] else ""
+            lines.append(f"  consumer {printable(consumer['name'])}: {waiting} waiting{oldest}")
+    lines += [f"stream      {printable(hearing.stream)}: {_heard_text(hearing)}" for hearing in found.streams]
     lines += [
         printable(f"hold        {hold.name}: {cover_text(hold)}; {hold.reason}") for hold in found.holds
     ]
     return "\n".join(lines)
+
+
+def _heard_text(hearing: Hearing) -> str:
+    from archiver import clock
+
+    allowed = hearing.silent_after_seconds
+    limit = "" if allowed is None else f" (may be silent for {seconds_text(allowed)})"
+    if hearing.silent_seconds is None:
+        return f"no receiver has listened for it{limit}"
+    quiet = seconds_text(hearing.silent_seconds)
+    if hearing.last_delivery_at is None:
+        told = f"no delivery yet, listening for {quiet}"
+    elif hearing.is_ahead:
+        told = f"last delivery {clock.to_text(hearing.last_delivery_at)}, which is in the future"
+    else:
+        told = f"last delivery {clock.to_text(hearing.last_delivery_at)}, {quiet} ago"
+    if hearing.is_silent:
+        return f"SILENT: {told}{limit}; `archiver doctor` says what to do"
+    return f"{told}{limit}"

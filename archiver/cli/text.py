@@ -23,6 +23,19 @@ def plural(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
+def seconds_text(seconds: float) -> str:
+    """Write a time for people, in its two largest units: `3 s`, `2 min 5 s`, `4 d 1 h`."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1)):
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+        elif parts:
+            break
+    return " ".join(parts[:2])
+
+
 def run_text(report: RunReport) -> str:
     """Return the summary of a run; its counts add up before the reader's eyes."""
     counts = report.counts

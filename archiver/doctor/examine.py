@@ -10,6 +10,7 @@ from typing import Any
 
 from archiver import clock, layout
 from archiver.archive import Archive, open_archive
+from archiver.config import Settings
 from archiver.doctor.machine import check_versions
 from archiver.doctor.spool import check_spool
 from archiver.doctor.storage import (
@@ -19,6 +20,7 @@ from archiver.doctor.storage import (
     check_permissions,
     check_race,
 )
+from archiver.doctor.streams import check_inbox, check_receiving
 from archiver.errors import ArchiveNotFoundError, ArchiverError
 from archiver.store.base import Store
 from archiver.store.health import Check
@@ -50,6 +52,7 @@ def examine(
     *,
     rounds: int = RACE_ROUNDS,
     now_us: Callable[[], int] = clock.now_us,
+    settings: Settings | None = None,
 ) -> DoctorReport:
     """Examine store, archive, spools and machine.
 
@@ -60,6 +63,7 @@ def examine(
         open_store: Returns the store; what it raises is a finding.
         rounds: How often eight writers race for one name.
         now_us: This machine's clock.
+        settings: What is configured of streams, the receiver and pings; None: nothing.
     """
     report = DoctorReport([check_versions()])
     archive: Archive | None = None
@@ -84,6 +88,9 @@ def examine(
         )
     for spool in spools:
         report.checks.extend(check_spool(spool, archive))
+        if spool.is_dir():
+            report.checks.extend(check_inbox(spool, now_us()))
+    report.checks.extend(check_receiving(settings or Settings(), spools, now_us()))
     return report
 
 

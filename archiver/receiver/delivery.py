@@ -7,9 +7,13 @@ stream until somebody re-enables it by hand, so a body that is signed is stored,
 from __future__ import annotations
 
 import asyncio
+import logging
+import traceback
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver.receiver.metrics import StreamMetrics
+from archiver.receiver.room import LargeBodies, Share
 from archiver.receiver.writer import RefusedError, SpoolWriter
 from archiver.segment import LARGEST_BODY_BYTES
 from archiver.signature import HEADER, Secrets
@@ -17,12 +21,14 @@ from archiver.signature import HEADER, Secrets
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
+    from archiver.receiver.guard import GuardedProtocol
+
 SMALL_BODY_BYTES: Final = 64 << 10
-LARGE_BODIES_BYTES: Final = 128 << 20
 RETRY_AFTER_SECONDS: Final = 5
-_PATIENCE_SECONDS: Final = 10.0
 _SIGNED_AT_ONCE_BYTES: Final = 256 << 10
 _SIGNATURE: Final = HEADER.lower().encode()
+
+_log = logging.getLogger("archiver.receiver")
 
 
 class _TooLargeError(Exception):
@@ -31,68 +37,6 @@ class _TooLargeError(Exception):
 
 class _DisconnectedError(Exception):
     pass
-
-
-class LargeBodies:
-    """Room for bodies that are large, shared by all connections; small ones need none of it.
-
-    So a few senders of large bodies, or many who pretend to be such, cannot take all memory.
-    """
-
-    def __init__(self, size: int = LARGE_BODIES_BYTES) -> None:
-        self._left = size
-        self._given_back = asyncio.Condition()
-
-    async def take(self, count: int) -> None:
-        """Wait for so much room.
-
-        Raises:
-            RefusedError: There was none for ten seconds.
-        """
-        if count > self._left:
-            try:
-                async with asyncio.timeout(_PATIENCE_SECONDS), self._given_back:
-                    await self._given_back.wait_for(lambda: count <= self._left)
-            except TimeoutError:
-                raise RefusedError("too many large bodies at once") from None
-        self._left -= count
-
-    async def give_back(self, count: int) -> None:
-        if count:
-            self._left += count
-            async with self._given_back:
-                self._given_back.notify_all()
-
-
-class _Reading:
-    """Reads one body; of a large one it holds room until it is given back."""
-
-    __slots__ = ("_receive", "_room", "taken")
-
-    def __init__(self, receive: Receive, room: LargeBodies) -> None:
-        self._receive = receive
-        self._room = room
-        self.taken = 0
-
-    async def body(self) -> bytes:
-        buffer = bytearray()
-        while True:
-            message = await self._receive()
-            if message["type"] == "http.disconnect":
-                raise _DisconnectedError
-            piece: bytes = message.get("body", b"")
-            if len(buffer) + len(piece) > LARGEST_BODY_BYTES:
-                raise _TooLargeError
-            is_last = not message.get("more_body", False)
-            if is_last and not buffer:  # nearly all
-                return piece
-            buffer += piece
-            more = len(buffer) - SMALL_BODY_BYTES - self.taken
-            if more > 0:
-                await self._room.take(more)
-                self.taken += more
-            if is_last:
-                return bytes(buffer)
 
 
 class Door:
@@ -111,21 +55,25 @@ class Door:
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        connection: GuardedProtocol | None = scope.get("archiver.connection")
+        if connection is None:  # it is gone already
+            return
         signature, length = _told(scope["headers"])
         if length is not None and length > LARGEST_BODY_BYTES:
-            await self._answer(send, 413, "too_large")
+            await self._refuse_early(connection, scope, send, 413, "too_large")
             return
         if signature is None and (length is None or length > SMALL_BODY_BYTES):
             # Not even an attempt to sign: why read it?
-            await self._answer(send, 401, "unauthorized")
+            await self._refuse_early(connection, scope, send, 401, "unauthorized")
             return
-        reading = _Reading(receive, self._room)
+        share = Share(connection)
         try:
-            body = await reading.body()
+            body = await self._body(receive, share)
+            share.waits_for_us = True
             if not await self._is_genuine(signature, body):
                 await self._answer(send, 401, "unauthorized")
                 return
-            scope["archiver.connection"].is_known = True
+            connection.delivers()
             await self._writer.store(body, self.stream)
             self._metrics.count("stored", len(body))
             await send(_STORED)
@@ -133,25 +81,69 @@ class Door:
         except _DisconnectedError:
             self._metrics.count("disconnected")
         except _TooLargeError:
-            await self._answer(send, 413, "too_large")
+            await self._refuse_early(connection, scope, send, 413, "too_large")
         except RefusedError as error:
-            await self._answer(send, 503, "unavailable", error.message)
+            await self._refuse_early(connection, scope, send, 503, "unavailable", error.message)
+        except asyncio.CancelledError:
+            # The server ends, and waited long enough: the sender shall try again elsewhere.
+            await self._answer(send, 503, "unavailable", "shutting down")
+        except Exception as error:  # noqa: BLE001  (a mistake of ours must not count against the sender)
+            _log.error("a delivery of %s failed: %s", self.stream, _where(error))
+            await self._refuse_early(connection, scope, send, 503, "unavailable", "an error in the receiver")
         finally:
-            if reading.taken:
-                await self._room.give_back(reading.taken)
+            self._room.give_back(share)
 
-    async def _is_genuine(self, signature: bytes | None, body: bytes) -> bool:
+    async def _body(self, receive: Receive, share: Share) -> bytes | bytearray:
+        """Read a body whole; if it is large it holds room until its share is given back."""
+        buffer = bytearray()
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _DisconnectedError
+            piece: bytes = message.get("body", b"")
+            if len(buffer) + len(piece) > LARGEST_BODY_BYTES:
+                raise _TooLargeError
+            is_last = not message.get("more_body", False)
+            if is_last and not buffer:  # nearly all
+                return piece
+            more = len(buffer) + len(piece) - SMALL_BODY_BYTES - share.taken
+            if more > 0:
+                await self._room.take(share, more)
+            buffer += piece
+            if is_last:
+                return buffer  # no copy: it may be large
+
+    async def _is_genuine(self, signature: bytes | None, body: bytes | bytearray) -> bool:
         if len(body) <= _SIGNED_AT_ONCE_BYTES:
             return self.secrets.signs(signature, body)
         return await asyncio.to_thread(self.secrets.signs, signature, body)
 
-    async def _answer(self, send: Send, status: int, outcome: str, text: str = "") -> None:
+    async def _refuse_early(
+        self,
+        connection: GuardedProtocol,
+        scope: Scope,
+        send: Send,
+        status: int,
+        outcome: str,
+        text: str = "",
+    ) -> None:
+        """Answer while the body may still be under way."""
+        connection.answers_early()
+        # Who waits for `100 Continue` may now send the body, or not, and another request: nobody could tell.
+        closes = any(name == b"expect" for name, _ in scope["headers"])
+        await self._answer(send, status, outcome, text, closes=closes)
+
+    async def _answer(
+        self, send: Send, status: int, outcome: str, text: str = "", *, closes: bool = False
+    ) -> None:
         self._metrics.count(outcome)
         content = (text or _TEXTS[status]).encode() + b"\n"
         headers = [
             (b"content-type", b"text/plain; charset=utf-8"),
             (b"content-length", str(len(content)).encode()),
         ]
+        if closes:
+            headers.append((b"connection", b"close"))
         if status == 503:
             headers.append((b"retry-after", str(RETRY_AFTER_SECONDS).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -176,3 +168,11 @@ def _told(headers: list[tuple[bytes, bytes]]) -> tuple[bytes | None, int | None]
         elif name == b"content-length" and value.isdigit():
             length = int(value[:20])
     return (signatures[0] if len(signatures) == 1 else None), length
+
+
+def _where(error: Exception) -> str:
+    """Return what failed and in which lines, without the error's text: that may quote a body."""
+    lines = (
+        f"{Path(frame.filename).name}:{frame.lineno}" for frame in traceback.extract_tb(error.__traceback__)
+    )
+    return f"{type(error).__name__} at {' > '.join(lines)}"

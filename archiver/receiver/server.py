@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import resource
@@ -17,8 +18,10 @@ import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import uvicorn
 import uvloop
@@ -26,40 +29,61 @@ import uvloop
 from archiver.config import Settings
 from archiver.errors import ArchiverError, ConfigError
 from archiver.receiver.app import Receiver
-from archiver.receiver.delivery import Door, LargeBodies
+from archiver.receiver.delivery import Door
+from archiver.receiver.gauges import Gauges
 from archiver.receiver.guard import Guard, Limits, protocol_of
+from archiver.receiver.handshakes import Handshakes
 from archiver.receiver.metrics import Metrics
+from archiver.receiver.room import LargeBodies
 from archiver.receiver.writer import SpoolWriter
 from archiver.signature import Secrets, read_secrets
 from archiver.streams import Stream, parse_listen
 
 _GRACE_SECONDS: Final = 25
 _LAST_DELIVERIES_SECONDS: Final = 1.0
-_HANDSHAKE_SECONDS: Final = 10
+_BACKLOG: Final = 1024
 _SPARE_HANDLES: Final = 256
 _FIRST_PASSED_HANDLE: Final = 3  # sd_listen_fds(3)
 _SWITCH_SECONDS: Final = 0.0005
+_OBJECTS_BEFORE_COLLECTING: Final = 5_000
 
 _log = logging.getLogger("archiver.receiver")
 
 
-def serve(settings: Settings, on_listening: Callable[[str], None] = lambda _: None) -> None:
+def serve(
+    settings: Settings,
+    on_listening: Callable[[str], None] = lambda _: None,
+    *,
+    limits: Limits = Limits(),  # noqa: B008  (is frozen)
+) -> None:
     """Receive deliveries until a signal ends it. Every delivery that was answered 2xx is in the spool then.
 
     Args:
         settings: Its `receive`, `streams` and `spools` say what to do.
         on_listening: Called once, with the URL, when connections are accepted.
+        limits: What a connection may cost; how many there may be stands in the settings.
 
     Raises:
         ConfigError: A secret, a spool, a certificate or an address is missing or wrong.
         SourceError: A spool cannot be written to.
     """
-    # The thread that writes must not wait for the interpreter while the event loop is busy.
-    sys.setswitchinterval(float(os.environ.get("SWI", "0.0005")))
-    _raise_the_limit_of_handles(settings.receive.max_connections + _SPARE_HANDLES)
+    settle_interpreter()
+    limits = replace(limits, max_connections=_connections_with_handles(settings.receive.max_connections))
     streams = _streams_of(settings)
     secrets = _secrets_of(streams)
-    uvloop.run(_serve(settings, streams, secrets, on_listening))
+    uvloop.run(_serve(settings, streams, secrets, on_listening, limits))
+
+
+def settle_interpreter() -> None:
+    """Set this process up for one event loop with many requests at once, and a thread that writes."""
+    # The thread that writes must not wait for the interpreter while the event loop is busy.
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    # Deliveries that wait for the disk together are more than the 700 objects at which the collector
+    # sets out by default: it would go through them for each group, find nothing, and take a quarter
+    # of the processor's time. What there is now stays, and need not be looked at again.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_OBJECTS_BEFORE_COLLECTING)
 
 
 def check(settings: Settings) -> list[tuple[str, Stream, Path, int]]:
@@ -78,12 +102,13 @@ async def _serve(
     streams: dict[str, Stream],
     secrets: dict[str, Secrets],
     on_listening: Callable[[str], None],
+    limits: Limits,
 ) -> None:
     receive = settings.receive
     tls = _tls_of(settings)
     metrics = Metrics()
     writers: dict[Path, SpoolWriter] = {}
-    room = LargeBodies()
+    room = LargeBodies(limits.large_bodies_bytes)
     by_folder: dict[Path, list[str]] = {}
     for name, stream in streams.items():
         by_folder.setdefault(_spool_of(settings, name, stream), []).append(name)
@@ -111,10 +136,13 @@ async def _serve(
     observing = _sockets(receive.metrics_listen, passed=False) if receive.metrics_listen else []
     for writer in writers.values():
         writer.start()
-    guard = Guard(Limits(max_connections=receive.max_connections))
+    guard = Guard(limits)
+    metrics.observe(Gauges(streams, receiver.writers, guard, receiver.lookout, lambda: receiver.is_stopping))
     servers = [_Server(receiver.app(observed=not observing), guard, tls, sockets)]
     if observing:
-        servers.append(_Server(receiver.observing_app(), Guard(Limits(max_connections=64)), None, observing))
+        servers.append(
+            _Server(receiver.observing_app(), Guard(replace(limits, max_connections=64)), None, observing)
+        )
 
     def stop() -> None:
         if receiver.is_stopping:
@@ -128,7 +156,8 @@ async def _serve(
     def reload() -> None:
         try:
             fresh = _secrets_of(streams)
-            if tls is not None and receive.tls_cert and receive.tls_key:
+            # Into another context first: a failure half-way would leave this one with neither pair.
+            if _tls_of(settings) and tls is not None and receive.tls_cert and receive.tls_key:
                 tls.load_cert_chain(receive.tls_cert, receive.tls_key)
         except (ArchiverError, OSError) as error:
             _log.error("nothing was read again, all stays as it was: %s", error)
@@ -186,7 +215,7 @@ class _Server(uvicorn.Server):
                 access_log=False,
                 proxy_headers=False,
                 server_header=False,
-                timeout_keep_alive=int(guard.limits.idle_seconds),
+                backlog=_BACKLOG,
                 timeout_graceful_shutdown=_GRACE_SECONDS,
             )
         )
@@ -195,19 +224,27 @@ class _Server(uvicorn.Server):
         self._sockets = sockets
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002
-        """As uvicorn does it, with a bound on the time of a TLS handshake."""
+        """As uvicorn does it, with bounds on TLS handshakes."""
         await self.lifespan.startup()
         loop = asyncio.get_running_loop()
-        self.servers = [
-            await loop.create_server(
-                lambda: self.config.http_protocol_class(  # type: ignore[call-arg]
-                    config=self.config, server_state=self.server_state, app_state=self.lifespan.state
-                ),
-                sock=one,
-                ssl=self._tls,
+        protocol = partial(
+            cast("Any", self.config.http_protocol_class),
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+        )
+        limits = self.guard.limits
+        self.servers: list[Any] = [
+            Handshakes(
+                one,
+                self._tls,
+                protocol,
                 backlog=self.config.backlog,
-                ssl_handshake_timeout=_HANDSHAKE_SECONDS if self._tls is not None else None,
+                most=limits.handshakes,
+                seconds=limits.handshake_seconds,
             )
+            if self._tls is not None
+            else await loop.create_server(protocol, sock=one, backlog=self.config.backlog)
             for one in self._sockets
         ]
         self.started = True
@@ -303,14 +340,24 @@ def _url_of(sockets: list[socket.socket], tls: ssl.SSLContext | None) -> str:
     return f"{'https' if tls else 'http'}://{host}:{name[1]}"
 
 
-def _raise_the_limit_of_handles(wanted: int) -> None:
-    """A connection is a file handle; the usual soft limit, 1,024, is for programs that still use select()."""
+def _connections_with_handles(wanted: int) -> int:
+    """Have the limit on open files raised as far as needed; return for how many connections it suffices.
+
+    A connection is a file handle, and the usual soft limit, 1,024, is for programs that still
+    use select(). So many as the backlog holds may be accepted before the guard sees the first
+    of them; and the spool's files need theirs.
+    """
+    spare = _BACKLOG + _SPARE_HANDLES
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-        if most < wanted:
-            _log.warning("only %d open files are allowed, %d would be needed", most, wanted)
+    if soft == resource.RLIM_INFINITY or soft >= wanted + spare:
+        return wanted
+    most = wanted + spare if hard == resource.RLIM_INFINITY else min(wanted + spare, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+    enough = max(most - spare, most // 4, 1)
+    if enough >= wanted:
+        return wanted
+    _log.warning("%d open files are allowed: %d connections, not %d", most, enough, wanted)
+    return enough
 
 
 def _notify(told: str) -> None:

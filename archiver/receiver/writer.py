@@ -2,8 +2,10 @@
 
     event loop: store(), gather ──queue──> thread: append, fsync, seal ──call_soon_threadsafe──> waiters
 
-While one fsync is under way the next deliveries gather, and are handed over all at once:
-the more come the more share one, and the two threads meet twice for each fsync.
+While one fsync is under way the next deliveries gather, and are handed over all at once: the
+more come the more share one, and the two threads meet twice for each fsync. A meeting takes
+as long as three deliveries do, so a group is handed over when it has stopped growing, after
+two milliseconds at most: `_hand_over` lets the event loop go round a few times and look.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from archiver import clock
 from archiver.activity import Activity, record
@@ -27,11 +29,15 @@ from archiver.segment import frame_head
 
 MOST_WAITING_BYTES: Final = 192 << 20
 PATIENCE_SECONDS: Final = 25.0
+_QUIET_ROUNDS: Final = 4
+_GATHERING_SECONDS: Final = 0.002
 _TICK_SECONDS: Final = 1.0
 _RECOVER_SECONDS: Final = 5.0
 _NOTE_SECONDS: Final = 5.0
 _LEAST_INODES: Final = 1_000
 _LAST_INSTANT_US: Final = 253_402_300_799_999_999
+
+_HANGS: Final = "the disk does not answer"
 
 _log = logging.getLogger("archiver.receiver")
 
@@ -42,11 +48,17 @@ class RefusedError(ArchiverError):
     kind = "refused"
 
 
-class _Delivery(NamedTuple):
-    body: bytes
-    received_at: int
-    stream: str
-    waiter: asyncio.Future[None]
+class _Delivery:
+    """What was taken and is not durable yet; `since` is when, of the monotonic clock."""
+
+    __slots__ = ("body", "received_at", "since", "stream", "waiter")
+
+    def __init__(self, body: bytes | bytearray, stream: str, waiter: asyncio.Future[None]) -> None:
+        self.body = body
+        self.stream = stream
+        self.waiter = waiter
+        self.received_at = min(max(time.time_ns() // 1000, 0), _LAST_INSTANT_US)
+        self.since = time.monotonic()
 
 
 class SpoolWriter:
@@ -77,13 +89,13 @@ class SpoolWriter:
         self._seal_seconds = seal_seconds
         self._min_free_bytes = min_free_bytes
         self._gathered: list[_Delivery] = []
-        self._is_busy = False
+        self._handed_over: list[_Delivery] = []  # what the thread is at work on; empty: it is not
         self._queue: queue.SimpleQueue[list[_Delivery]] = queue.SimpleQueue()
-        self._waiting: dict[asyncio.Future[None], tuple[float, int]] = {}
         self._waiting_bytes = 0
         self._segment: LiveSegment | None = None
         self._is_stopping = False
         self._is_full = False
+        self._hangs = False
         self._failed_at: float | None = None
         self._started_us = clock.now_us()
         self._heard: dict[str, int] = {}
@@ -110,7 +122,7 @@ class SpoolWriter:
         self._note()
         self._thread.start()
 
-    async def store(self, body: bytes, stream: str) -> None:
+    async def store(self, body: bytes | bytearray, stream: str) -> None:
         """Return when the delivery is durable: its bytes and its file's name.
 
         Raises:
@@ -120,34 +132,41 @@ class SpoolWriter:
             raise RefusedError("shutting down")
         if self._is_full:
             raise RefusedError("the disk is nearly full")
+        if self._hangs:  # rather at once than after the sender's patience has ended
+            raise RefusedError(_HANGS)
         if self._waiting_bytes + len(body) > MOST_WAITING_BYTES:
             raise RefusedError("too much is waiting for the disk")
-        now = min(max(time.time_ns() // 1000, 0), _LAST_INSTANT_US)
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[None] = loop.create_future()
-        self._waiting[waiter] = (time.monotonic(), len(body))
         self._waiting_bytes += len(body)
-        if not self._gathered and not self._is_busy:
-            # Not at once: what else has arrived by now shall share the fsync.
-            loop.call_soon(self._hand_over)
-        self._gathered.append(_Delivery(body, now, stream, waiter))
+        self._gathered.append(_Delivery(body, stream, waiter))
+        if len(self._gathered) == 1 and not self._handed_over:
+            self._hand_over_soon()
         await waiter
 
-    def _hand_over(self) -> None:
-        """Give all that is gathered to the thread, unless it is at work: then `_resolve` will."""
-        if self._is_busy or not self._gathered:
+    def _hand_over_soon(self) -> None:
+        """Give what is gathered to the thread, which is not at work, when no more seems to come."""
+        asyncio.get_running_loop().call_soon(self._hand_over, 0, 0, time.monotonic())
+
+    def _hand_over(self, seen: int, rounds: int, since: float) -> None:
+        """`seen` had gathered when the event loop began its last round; in the last `rounds` nothing came."""
+        gathered = len(self._gathered)
+        rounds = rounds + 1 if gathered == seen else 0
+        if rounds < _QUIET_ROUNDS and time.monotonic() - since < _GATHERING_SECONDS:
+            asyncio.get_running_loop().call_soon(self._hand_over, gathered, rounds, since)
             return
-        batch, self._gathered = self._gathered, []
-        self._is_busy = True
-        self._queue.put(batch)
+        self._handed_over, self._gathered = self._gathered, []
+        self._queue.put(self._handed_over)
 
     def give_up_on_the_stuck(self) -> None:
         """Refuse what has waited too long: a disk that hangs. To be called every second or so."""
         late = time.monotonic() - PATIENCE_SECONDS
-        stuck = [waiter for waiter, (since, _) in self._waiting.items() if since < late and not waiter.done()]
-        for waiter in stuck:
-            # Its bytes may yet become durable: then the sender's next try is a duplicate.
-            waiter.set_exception(RefusedError("the disk does not answer"))
+        stuck = [one for one in (*self._handed_over, *self._gathered) if one.since < late]
+        self._hangs = bool(stuck)
+        for delivery in stuck:
+            if not delivery.waiter.done():
+                # Its bytes may yet become durable: then the sender's next try is a duplicate.
+                delivery.waiter.set_exception(RefusedError(_HANGS))
 
     @property
     def reason_not_ready(self) -> str | None:
@@ -156,6 +175,8 @@ class SpoolWriter:
             return "shutting down"
         if not self._thread.is_alive():
             return "the writer died"
+        if self._hangs:
+            return _HANGS
         return "the disk is nearly full" if self._is_full else self.trouble
 
     @property
@@ -170,21 +191,37 @@ class SpoolWriter:
     def started_us(self) -> int:
         return self._started_us
 
+    @property
+    def waiting(self) -> int:
+        """How many deliveries were taken and are not durable yet."""
+        return len(self._handed_over) + len(self._gathered)
+
+    @property
+    def waiting_bytes(self) -> int:
+        return self._waiting_bytes
+
     async def stop(self) -> None:
-        """Store what was taken, seal, end the thread."""
+        """Store what was taken, seal, end the thread. A disk that hangs is not waited for without end."""
         self._is_stopping = True
-        while self._waiting and self._thread.is_alive():
+        end = time.monotonic() + PATIENCE_SECONDS
+        while self.waiting and self._thread.is_alive() and time.monotonic() < end:
             await asyncio.sleep(0.005)
         self._queue.put([])
-        await asyncio.get_running_loop().run_in_executor(None, self._thread.join)
+        while self._thread.is_alive() and time.monotonic() < end:
+            await asyncio.sleep(0.005)
+        if self._thread.is_alive():
+            _log.error(
+                "%s: the disk does not answer; what it has not stored was not acknowledged", self.folder
+            )
 
     def _resolve(self, batch: list[_Delivery], error: RefusedError | None) -> None:
-        self._is_busy = False
-        self._hand_over()
+        self._hangs = False
+        self._handed_over = []
+        if self._gathered:
+            self._hand_over_soon()
         for delivery in batch:
+            self._waiting_bytes -= len(delivery.body)
             waiter = delivery.waiter
-            _, size = self._waiting.pop(waiter)
-            self._waiting_bytes -= size
             if waiter.done():  # given up, or its connection is gone
                 continue
             if error is None:
@@ -204,6 +241,7 @@ class SpoolWriter:
             if not batch:  # the end
                 break
             self._store(batch)
+            del batch  # or its bodies would stay in memory until the next one comes
             self._chores()
         self._seal()
         self._note()
@@ -226,7 +264,7 @@ class SpoolWriter:
     def _append(self, batch: list[_Delivery]) -> None:
         if self._segment is None:
             self._segment = LiveSegment(self.folder)
-        pieces: list[bytes] = []
+        pieces: list[bytes | bytearray] = []
         for delivery in batch:
             pieces.append(frame_head(delivery.body, delivery.received_at, delivery.stream))
             pieces.append(delivery.body)
