@@ -9,6 +9,7 @@ from pathlib import Path
 from archiver import layout
 from archiver.archive import Archive, open_archive
 from archiver.collect import collect
+from archiver.live import CONSUMERS
 from archiver.requeue import entries
 from archiver.store.base import Store
 from archiver.verify import verify
@@ -66,4 +67,9 @@ def _difference(found: list[str], events: Counter[str] | set[str]) -> str:
 
 def spool_is_empty(folder: Path) -> bool:
     """Say whether nothing is left to be archived, and no claim is held."""
-    return not [path for path in folder.rglob("*") if path.is_file() and not path.name.startswith(".")]
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    return not [path for path in paths if path.parts[0] != CONSUMERS and not _is_hidden(path)]
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.parts[0].startswith(".") or path.name.startswith(".")

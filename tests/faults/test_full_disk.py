@@ -2,62 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import random
-import shutil
-import subprocess
-from collections.abc import Callable, Iterator
 from pathlib import Path
-
-import pytest
 
 from archiver.store.local import LocalStore
 from tests.faults.check import check_archive, spool_is_empty
+from tests.faults.disks import Disk, fill
 from tests.faults.runs import Deliveries, finish, start_run
 from tests.support import event
-
-Disk = Callable[[str, int], Path]
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
-    """Mount a file system of some KiB at a new folder; mounting it again changes its size."""
-    if os.geteuid() != 0 or shutil.which("mount") is None:
-        pytest.skip("a full disk needs root, to mount a small file system; run the tests as root")
-    mounted: list[Path] = []
-
-    def mount(name: str, size_kib: int) -> Path:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        how = f"size={size_kib}k" + (",remount" if folder in mounted else "")
-        done = subprocess.run(
-            ["mount", "-t", "tmpfs", "-o", how, "tmpfs", str(folder)],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            pytest.skip(f"a full disk needs the right to mount: {done.stderr.strip()[:100]}")
-        if folder not in mounted:
-            mounted.append(folder)
-        return folder
-
-    yield mount
-    for folder in mounted:
-        subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-def _fill(folder: Path) -> Path:
-    """Write a file until nothing more fits; its name is one that a spool leaves alone."""
-    path = folder / ".filler"
-    with path.open("wb", buffering=0) as file:
-        for size in (65536, 4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * size)
-            except OSError:
-                continue
-    return path
 
 
 def _held(spool: Path) -> dict[str, bytes]:
@@ -99,7 +51,7 @@ def test_a_full_spool_ends_the_run_and_a_rerun_completes(disk: Disk, tmp_path: P
     assert finish(start_run(spool, location))[0] in (0, 3)
     deliveries.deliver(50)
     before = _held(spool)
-    filler = _fill(spool)
+    filler = fill(spool)
 
     code, out, err = finish(start_run(spool, location))
 
@@ -118,7 +70,7 @@ def test_a_first_run_on_a_full_spool_ends_and_a_rerun_completes(disk: Disk, tmp_
     spool = disk("spool", 512)
     deliveries = Deliveries(spool, random.Random(5))
     deliveries.deliver(50)
-    filler = _fill(spool)
+    filler = fill(spool)
     code, _, err = finish(start_run(spool, str(tmp_path / "archive")))
     assert code == 1, err
     assert "No space left on device" in err
