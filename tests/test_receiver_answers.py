@@ -213,9 +213,13 @@ def test_one_byte_more_is_413_and_the_sender_that_goes_on_sending_reads_it(
     receiver: ReceiverProcess, largest: bytes, version: str
 ) -> None:
     content = largest + b"x"
-    reply = ask(receiver.port, head(content, version=version) + content)
-    assert reply is not None
-    assert reply.status == 413
+    with Wire(receiver.port) as wire:
+        wire.socket.sendall(head(content, version=version))
+        wire.socket.sendall(content)  # not reset meanwhile: some systems throw the answer away then
+        reply = wire.reply()
+        assert reply is not None
+        assert reply.status == 413
+        assert wire.is_closed(30 if version == "1.0" else 0.1) == (version == "1.0")
 
 
 def test_one_byte_more_in_chunks_is_413(receiver: ReceiverProcess, largest: bytes) -> None:
@@ -341,7 +345,8 @@ def test_what_is_no_http_or_may_be_read_in_two_ways_is_400_closed_and_not_stored
         assert reply.status == 400
         assert wire.is_closed()
     assert deliver(receiver.port, body + b"2") == 204
-    assert bytes_of(receiver.spool).count(body) == 1
+    stored(receiver.spool, body + b"2")
+    assert [frame.body for frame in frames_of(receiver.spool) if body in frame.body] == [body + b"2"]
 
 
 def test_a_second_request_before_the_answer_to_the_first_closes_the_connection(

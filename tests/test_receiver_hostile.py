@@ -142,6 +142,23 @@ def test_what_comes_slowly_or_without_end_is_closed_and_nobody_else_waits(receiv
     assert receiver.peak_bytes - before < 32 * MIB
 
 
+WITHOUT_END = {kind: told for kind, told in SLOW.items() if len(told[1]) >= 64 and "after" not in kind}
+
+
+def test_what_has_no_end_and_brings_no_body_is_closed_by_its_size_however_quick_it_is(tmp_path: Path) -> None:
+    with receiving(tmp_path, **dict.fromkeys(QUICK, 60.0)) as receiver, ExitStack() as stack:
+        wires = {kind: stack.enter_context(Wire(receiver.port)) for kind in WITHOUT_END}
+        for kind, (beginning, piece, _) in WITHOUT_END.items():
+            wires[kind].send(beginning)
+            for _ in range(64):
+                wires[kind].send(piece * (16_384 // len(piece)))
+        # One brings a byte of body each time, of the other 64 MiB are borne: there only time can tell.
+        bounded_by_time = [wires.pop(kind) for kind in ("extensions", "a body to no stream")]
+        assert [kind for kind, wire in wires.items() if not wire.is_closed(WAIT_SECONDS)] == []
+        assert not any(wire.is_closed(0.1) for wire in bounded_by_time)
+        assert delivers(receiver)
+
+
 def test_ten_thousand_headers_are_refused_and_not_kept(receiver: ReceiverProcess) -> None:
     before = receiver.peak_bytes
     lines = [f"X{number}: a" for number in range(10_000)]

@@ -20,8 +20,8 @@ from archiver.receiver.writer import RefusedError
 from archiver.segment import LARGEST_BODY_BYTES
 
 PATIENCE_SECONDS: Final = 10.0
-_LOOK_AGAIN_SECONDS: Final = 0.5
-_TIME_TO_SHOW_SECONDS: Final = 2.0
+_LOOK_AGAIN_SECONDS: Final = 0.25
+_TIME_TO_SHOW_SECONDS: Final = 1.0
 
 
 class Sender(Protocol):
