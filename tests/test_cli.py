@@ -1,35 +1,25 @@
-"""The command line as its users and their scripts see it: exit codes, streams, settings, hostile text."""
+"""The command line as its users and their scripts see it: exit codes, streams, and which archive is meant."""
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-import tomllib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import pytest
 
-from archiver.cli import main as command_line
 from archiver.cli.main import _VERBS
-from archiver.cli.target import open_target
-from archiver.config import TEMPLATE
 from archiver.sources.spool import REMEMBERED
 from archiver.store.local import LocalStore
-from tests.support import archive_bodies, event, ids_of, new_archive
+from tests.calling import Archiver, Done, archiver, place, spool
+from tests.support import event, ids_of
 
-HOSTILE = "\x1b[31mred\x1b]0;title\x07 [bold]markup[/bold] \u202etxt.exe \u2066 \x9b2J \x00 \r\n\t end"
-# Of what HOSTILE holds, all that a terminal might obey.
-DANGEROUS = "\x1b\x07\u202e\u2066\x9b\x00\r"
+__all__ = ["archiver", "place", "spool"]  # fixtures: pytest finds them here by name
 
 READING = {
     "status": [],
@@ -42,68 +32,6 @@ READING = {
     "collect": ["--dry-run"],
     "publish delta": [],
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """The one JSON document on stdout."""
-        tree = json.loads(self.out)
-        assert isinstance(tree["message_type"], str)
-        return tree
-
-
-Archiver = Callable[..., Done]
-
-
-@pytest.fixture
-def archiver(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
-) -> Iterator[Archiver]:
-    """Call the command line in this process, in an empty folder, without anybody's settings."""
-    for name in [name for name in os.environ if name.startswith("ARCHIVER_")]:
-        monkeypatch.delenv(name)
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-    logger = logging.getLogger("archiver")
-    before = (logger.handlers, logger.propagate, logger.level)
-
-    def call(*words: object) -> Done:
-        monkeypatch.setattr(sys, "argv", ["archiver", *map(str, words)])
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            command_line.main()
-        out, err = capfd.readouterr()
-        code = ended.value.code
-        return Done(code if isinstance(code, int) else 0, out, err)
-
-    yield call
-    logger.handlers, logger.propagate = before[:2]
-    logger.setLevel(before[2])
-
-
-@pytest.fixture
-def place(tmp_path: Path) -> Path:
-    """An archive of three events and a rejection."""
-    archive = new_archive(tmp_path / "a")
-    archive_bodies(archive, event("e1"), event("e2"), event("e3"), b"rubbish")
-    return tmp_path / "a"
-
-
-@pytest.fixture
-def spool(tmp_path: Path) -> Path:
-    """A spool with two events."""
-    folder = tmp_path / "spool"
-    folder.mkdir()
-    (folder / "a.jsonl").write_bytes(event("s1") + b"\n" + event("s2") + b"\n")
-    return folder
 
 
 def _run(archiver: Archiver, spool: Path, archive: Path, *options: object) -> Done:
@@ -192,7 +120,7 @@ def test_sigint_ends_a_real_run_with_130_and_nothing_is_lost(
     archiver: Archiver, spool: Path, tmp_path: Path
 ) -> None:
     for number in range(40):
-        lines = [event(f"many-{number}-{n}", note="x" * 300) for n in range(500)]
+        lines = [event(f"many-{number}-{n}", note="x" * 300) for n in range(1000)]
         (spool / f"{number}.jsonl").write_bytes(b"\n".join(lines))
     # A suite in the background of a script has SIGINT ignored, and its children inherit that.
     command = ["env", "--default-signal=INT", sys.executable, "-m", "archiver"]
@@ -212,7 +140,7 @@ def test_sigint_ends_a_real_run_with_130_and_nothing_is_lost(
     assert json.loads(out)["kind"] == "interrupted"
     assert "Traceback" not in err
     assert _run(archiver, spool, tmp_path / "new").code == 0
-    assert len(ids_of(new_or_open(tmp_path / "new"))) == 40 * 500 + 2
+    assert len(ids_of(new_or_open(tmp_path / "new"))) == 40 * 1000 + 2
 
 
 def new_or_open(folder: Path) -> Any:
@@ -276,94 +204,6 @@ def test_the_report_is_written_whole_and_a_bad_place_is_an_error(
     assert json.loads(report.read_bytes())["archived"] == 2
     done = _run(archiver, spool, tmp_path / "new", "--report", tmp_path / "none" / "r.json", "--json")
     assert (done.code, done.document["message_type"]) == (2, "exit_error")
-
-
-# Settings
-
-
-def test_a_flag_beats_a_variable_beats_the_file_beats_the_default(
-    archiver: Archiver, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("by-flag", "by-variable", "by-file"):
-        archive_bodies(new_archive(tmp_path / name), event("e1"))
-    Path("archiver.toml").write_text(f'[archive]\nlocation = "{tmp_path / "by-file"}"\n')
-
-    def location(*words: object) -> str:
-        return Path(archiver("status", "--json", *words).document["location"]).name
-
-    assert location() == "by-file"
-    monkeypatch.setenv("ARCHIVER_ARCHIVE", str(tmp_path / "by-variable"))
-    assert location() == "by-variable"
-    assert location("--archive", tmp_path / "by-flag") == "by-flag"
-
-
-def test_settle_is_60_seconds_by_default_and_by_file_variable_and_flag_what_they_say(
-    archiver: Archiver, monkeypatch: pytest.MonkeyPatch, spool: Path, tmp_path: Path
-) -> None:
-    words = ("run", "--spool", spool, "--archive", tmp_path / "new", "--json")
-    assert archiver(*words).document["read"] == 0  # the file is a moment old
-    Path("archiver.toml").write_text("[spool]\nsettle_seconds = 0\n")
-    monkeypatch.setenv("ARCHIVER_SETTLE", "60")
-    assert archiver(*words).document["read"] == 0
-    assert archiver(*words, "--settle", 0).document["read"] == 2
-
-
-def test_paths_in_the_file_are_relative_to_it(archiver: Archiver, tmp_path: Path, spool: Path) -> None:
-    config = tmp_path / "archiver.toml"
-    config.write_text('[archive]\nlocation = "a"\n[spool]\nfolders = ["spool"]\nsettle_seconds = 0\n')
-    assert archiver("run", "--config", config).code == 0
-    assert (tmp_path / "a" / "_ledger").is_dir()
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("[archvie]\n", "archive"),
-        ('[archive]\nlocaton = "x"\n', "did you mean location"),
-        ("[archive]\nlocation = 7\n", "wrong type"),
-        ("[spool]\nsettle_seconds = -1\n", "negative"),
-        ('[spool]\ndone = "burn"\n', "burn"),
-        ("[run]\nworkers = true\n", "wrong type"),
-        ('[streams.s]\nworkspaces = "w"\n', "workspaces"),
-        ('[archive]\nsecret_key = "x"\n', "means nothing"),
-        ("[archive\n", "archiver.toml"),
-    ],
-)
-def test_a_configuration_that_means_nothing_ends_with_2_and_names_it(
-    archiver: Archiver, text: str, told: str
-) -> None:
-    Path("archiver.toml").write_text(text)
-    done = archiver("status")
-    assert (done.code, done.out) == (2, "")
-    assert told in done.err
-    assert "Traceback" not in done.err
-
-
-def test_a_named_file_that_is_not_there_ends_with_2(archiver: Archiver) -> None:
-    assert archiver("status", "--config", "none.toml").code == 2
-
-
-def test_the_commented_file_that_init_writes_is_valid_and_is_used(archiver: Archiver, tmp_path: Path) -> None:
-    done = archiver("init", "--archive", tmp_path / 'a "quoted" place', "--spool", tmp_path / "s")
-    assert done.code == 0, done.err
-    (tmp_path / "s").mkdir()
-    assert archiver("status", "--json").document["head"] == 0
-    assert archiver("init", "--archive", tmp_path / "b").code == 0  # an existing file is left alone
-    assert 'a \\"quoted\\" place' in Path("archiver.toml").read_text()
-
-
-def test_every_commented_key_of_the_file_is_one_that_is_known(archiver: Archiver, tmp_path: Path) -> None:
-    text = TEMPLATE.format(location='"a"', spools='"s"')
-    live = "\n".join(
-        line.removeprefix("# ") if "=" in line or "[" in line else line for line in text.splitlines()
-    )
-    lines = [line for line in live.splitlines() if not line.startswith(("archiver's", "Credentials", "(AWS"))]
-    config = tmp_path / "all.toml"
-    config.write_text("\n".join(lines))
-    tomllib.loads(config.read_text())
-    (tmp_path / "s").mkdir()
-    assert archiver("status", "--config", config).code in (2, 10)
-    assert "means nothing" not in archiver("status", "--config", config).err
 
 
 # Which archive
@@ -472,140 +312,3 @@ def test_first_runs_at_once_share_one_archive(tmp_path: Path, spool: Path) -> No
     ]
     assert [run.wait(timeout=60) for run in runs] == [0, 0, 0]
     assert ids_of(new_or_open(tmp_path / "a")) == ["s1", "s2"]
-
-
-# What other people's text may do
-
-
-@pytest.fixture
-def hostile(tmp_path: Path) -> Path:
-    """An archive whose texts are meant for terminals, and a rejection that is."""
-    archive = new_archive(tmp_path / "hostile")
-    bodies = [
-        event("e1", workspace=HOSTILE, actor_name=HOSTILE, action=HOSTILE),
-        event(HOSTILE, workspace="\ud800", actor_name="\ud800"),
-        event("e1", workspace=HOSTILE, actor_name="other", action="other"),
-        HOSTILE.encode(),
-        event("e2", workspace=HOSTILE, version=HOSTILE),
-    ]
-    report = archive_bodies(archive, *bodies)
-    assert report.counts.archived >= 1
-    return tmp_path / "hostile"
-
-
-@pytest.mark.parametrize("json_flag", [[], ["--json"]])
-@pytest.mark.parametrize(
-    "words",
-    [
-        ["status"],
-        ["explain", "e1"],
-        ["explain", HOSTILE.replace("\x00", "")],
-        ["quarantine", "list"],
-        ["quarantine", "show", "1:2"],
-        ["quarantine", "show", "1:3"],
-        ["quarantine", "show", "1:4"],
-        ["verify"],
-        ["sql", "SELECT id, workspace_id, actor_name, action FROM events"],
-    ],
-    ids=lambda words: " ".join(words)[:18].encode("unicode_escape").decode(),
-)
-def test_text_of_events_never_reaches_the_terminal_raw(
-    archiver: Archiver, hostile: Path, words: list[str], json_flag: list[str]
-) -> None:
-    done = archiver(*words, "--archive", hostile, *json_flag)
-    assert done.code in (0, 1, 20), done
-    said = done.out + done.err
-    assert [char for char in DANGEROUS if char in said] == []
-    if json_flag:
-        assert done.document
-    if words[:2] == ["explain", "e1"]:
-        assert "[bold]markup[/bold]" in said  # shown as it is, and no markup of ours
-
-
-def test_an_error_about_hostile_text_is_shown_and_not_sent(archiver: Archiver, place: Path) -> None:
-    done = archiver("explain", HOSTILE.replace("\x00", ""), "--archive", place)
-    assert done.code == 1
-    assert [char for char in DANGEROUS if char in done.err + done.out] == []
-
-
-def test_no_colour_where_stderr_is_no_terminal(archiver: Archiver, tmp_path: Path) -> None:
-    done = archiver("status", "--archive", tmp_path / "nothing")
-    assert "\x1b" not in done.err
-
-
-@pytest.mark.parametrize("no_color", [True, False])
-def test_no_color_is_obeyed_on_a_terminal(tmp_path: Path, no_color: bool) -> None:
-    master, slave = os.openpty()
-    environment = {**os.environ, "TERM": "xterm-256color"}
-    environment.pop("NO_COLOR", None)
-    if no_color:
-        environment["NO_COLOR"] = "1"
-    command = [sys.executable, "-m", "archiver", "status", "--archive", str(tmp_path / "nothing")]
-    done = subprocess.run(command, stderr=slave, stdout=subprocess.PIPE, env=environment, check=False)
-    os.close(slave)
-    said = os.read(master, 65536)
-    os.close(master)
-    assert (done.returncode, done.stdout) == (10, b"")
-    assert (b"\x1b[" in said) is not no_color
-
-
-def test_the_reader_of_a_pipe_may_leave(place: Path) -> None:
-    command = f"{sys.executable} -m archiver export --archive {place} | true"
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False)
-    assert "Traceback" not in done.stderr
-
-
-def test_an_output_inside_the_archive_is_refused(place: Path) -> None:
-    from archiver.errors import ConfigError  # noqa: PLC0415
-
-    with pytest.raises(ConfigError), open_target(str(place / "x.csv"), LocalStore(place)):
-        raise AssertionError("it was opened")
-
-
-def test_what_was_committed_before_an_error_stands_in_the_report(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Two spools: the second one meets a store that fails."""
-    from click.testing import CliRunner  # noqa: PLC0415
-
-    from archiver import runs  # noqa: PLC0415
-    from archiver.errors import StoreError  # noqa: PLC0415
-
-    spools = [tmp_path / "one", tmp_path / "two"]
-    for number, spool in enumerate(spools):
-        spool.mkdir()
-        (spool / "a.jsonl").write_bytes(event(f"e{number}"))
-    original = runs.run
-
-    def run(archive, source, **rest):  # type: ignore[no-untyped-def]
-        if source.name == "spool-2":
-            raise StoreError("the disk is full")
-        return original(archive, source, **rest)
-
-    monkeypatch.setattr(runs, "run", run)
-    report = tmp_path / "report.json"
-    words = ["run", "--archive", str(tmp_path / "archive"), "--settle", "0", "--report", str(report)]
-    words += [f"--spool={spool}" for spool in spools]
-    result = CliRunner().invoke(command_line.cli, words)
-    assert isinstance(result.exception, StoreError)
-    told = json.loads(report.read_text())
-    assert (told["archived"], told["commits"], told["problems"]) == (1, [1], ["the disk is full"])
-
-
-def _options(command: click.Command, path: str) -> Iterator[tuple[str, click.Option]]:
-    if isinstance(command, click.Group):
-        context = click.Context(command)
-        for name in command.list_commands(context):
-            inner = command.get_command(context, name)
-            assert inner is not None
-            yield from _options(inner, f"{path} {name}")
-        return
-    for parameter in command.params:
-        if isinstance(parameter, click.Option) and parameter.name not in ("help", "version"):
-            yield path, parameter
-
-
-def test_every_option_has_a_variable() -> None:
-    for path, option in _options(command_line.cli, "archiver"):
-        names = option.envvar if isinstance(option.envvar, list) else [option.envvar]
-        assert all(str(name).startswith("ARCHIVER_") for name in names), (path, option.opts)

@@ -1,109 +1,35 @@
-"""Compaction: the same rows in fewer files, whoever else is at work, and wherever it is interrupted."""
+"""What comes out of a compaction: the same rows in fewer files, and nothing of a damaged one."""
 
 from __future__ import annotations
 
 import io
-import os
 import random
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from archiver import clock, layout
+from archiver import layout
 from archiver.archive import Archive, AsOf, open_archive
-from archiver.cli.compact import compact_command
-from archiver.cli.run import run_command
 from archiver.collect import collect
 from archiver.columns import SCHEMAS
-from archiver.compact import CompactReport, Policy, compact
+from archiver.compact import Policy, compact
 from archiver.compact import merge as merging
-from archiver.compact import plan as planning
-from archiver.compact import run as running
 from archiver.datafile import BodiesDigest, Encoding, decode
-from archiver.errors import CommitConflictError, ConfigError, IntegrityError, StoreError
-from archiver.ledger import commit as protocol
+from archiver.errors import ConfigError, IntegrityError
 from archiver.ledger.entry import DataFile, digest_of
-from archiver.ledger.files import Entry
 from archiver.store.base import Store
-from archiver.store.local import LocalStore
 from archiver.verify import verify
+from tests.compacting import NOW, archive, at, contents, fill, tables
 from tests.faults.check import check_archive
 from tests.support import alert, archive_bodies, event, ids_of, new_archive, rows_of
 
-NOW = timedelta(0)
+__all__ = ["archive"]  # fixtures: pytest finds them here by name
+
 FORMATS = ["parquet", "jsonl.gz", "jsonl.zst"]
-
-
-def at(minute: int, day: int = 26) -> str:
-    return f"2026-03-{day}T{minute // 60:02d}:{minute % 60:02d}:00.000000Z"
-
-
-def fill(archive: Archive, files: int = 6, rows: int = 10, *, first: int = 0, **members: Any) -> None:
-    """Archive events of one partition in so many commits; their times overlap, and some are equal."""
-    for number in range(first, first + files):
-        minutes = [(number * 7 + row * 13) % 97 for row in range(rows)]
-        archive_bodies(
-            archive,
-            *(
-                event(f"{number}-{row}", timestamp=at(minute), **members)
-                for row, minute in enumerate(minutes)
-            ),
-        )
-
-
-def tables(archive: Archive, dataset: str = "events") -> list[list[dict[str, Any]]]:
-    """Return the rows of each live file, in its order, less what JSON lines and compaction may change."""
-    found = []
-    for file in archive.ledger.refresh().files.select(dataset):
-        rows = decode(archive.store.get(file.key), file.key, dataset, SCHEMAS[dataset].names)
-        found.append([{k: v for k, v in row.items() if k != "origin"} for row in rows.to_pylist()])
-    return found
-
-
-def contents(archive: Archive, dataset: str = "events") -> list[dict[str, Any]]:
-    kept = archive.encoding.format == "parquet"
-    lost = () if kept else ("ordinal", "received_at", "source")
-    rows = [
-        {k: v for k, v in row.items() if k not in lost} for part in tables(archive, dataset) for row in part
-    ]
-    return sorted(rows, key=lambda row: str(row["body"]))
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Archive:
-    return new_archive(tmp_path / "a")
-
-
-@contextmanager
-def before_commit(deed: Callable[[], object], *, times: int = 1) -> Iterator[None]:
-    """Do something, as another process would, after files were put and before they are committed."""
-    original, left = protocol.commit, [times]
-
-    def commit(ledger: Any, content: Any, **rest: Any) -> protocol.Outcome:
-        if content.operation == "compact" and left[0]:
-            left[0] -= 1
-            with pytest.MonkeyPatch.context() as inner:
-                inner.setattr(protocol, "commit", original)
-                deed()
-        return original(ledger, content, **rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(protocol, "commit", commit)
-        yield
-    assert not left[0]
 
 
 # --- what comes out --------------------------------------------------------------------------------
@@ -282,304 +208,6 @@ def test_each_partition_has_one_file_afterwards(archive: Archive) -> None:
     assert verify(archive.store).damages == []
 
 
-# --- what is chosen --------------------------------------------------------------------------------
-
-
-def _entries(*sizes: int) -> list[Entry]:
-    return [
-        Entry(DataFile(f"events/workspace=w/dt=2026-03-26/{n:032x}-{n:028x}-0.parquet", "", size, 1, n, n), n)
-        for n, size in enumerate(sizes)
-    ]
-
-
-def _sizes(entries: list[Entry]) -> list[int]:
-    return [entry.file.bytes for entry in entries]
-
-
-@pytest.mark.parametrize(
-    ("sizes", "chosen"),
-    [
-        ((5, 5, 5), []),
-        ((5, 5, 5, 5), [5, 5, 5, 5]),
-        ((1, 1, 1, 100), []),
-        ((1, 1, 1, 1, 100), [1, 1, 1, 1]),
-        ((50, 50, 60, 100), [50, 50, 60, 100]),
-        ((1, 3, 9, 27, 81), []),
-        ((1, 3, 9, 26, 81), [1, 3, 9, 26]),
-    ],
-)
-def test_a_file_is_rewritten_only_along_with_half_as_much_of_others(
-    sizes: tuple[int, ...], chosen: list[int]
-) -> None:
-    assert _sizes(planning._worth_it(_entries(*sizes), 4)) == chosen
-
-
-def test_files_stay_few_and_a_row_is_rewritten_seldom() -> None:
-    """A year of small files, compacted after each: what is left, and what it cost, is bounded."""
-    draw, sizes, written, arrived, most = random.Random(7), [], 0, 0, 0
-    for _ in range(5_000):
-        sizes.append(size := draw.randint(20_000, 200_000))
-        arrived += size
-        small = [one for one in sizes if one < 64 << 20]
-        if chosen := _sizes(planning._worth_it(_entries(*small), 4)):
-            written += sum(chosen)
-            for one in chosen:
-                sizes.remove(one)
-            sizes.append(sum(chosen))
-        most = max(most, len([one for one in sizes if one < 64 << 20]))
-    assert most <= 16
-    assert written <= 10 * arrived
-
-
-def test_large_files_are_left_alone_and_groups_stay_below_the_target() -> None:
-    mib = 1 << 20
-    policy = Policy()
-    entries = _entries(*(40 * mib for _ in range(10)))
-    partition = layout.Partition("events", "w", "2026-03-26")
-    groups = list(planning._groups(partition, entries, policy, 128 * mib))
-    assert [len(group.files) for group in groups] == [3, 3, 3]
-    assert all(group.bytes <= 128 * mib for group in groups)
-    assert planning._small_bytes(policy, "parquet") == 64 * mib
-
-
-def test_a_target_makes_a_file_large_enough(archive: Archive) -> None:
-    fill(archive, 4, 2_000, note="x" * 40)
-    sizes = [file.bytes for file in archive.ledger.snapshot.files.values()]
-    policy = Policy(target_bytes=1 << 20)
-    assert max(sizes) < 1 << 19
-    assert compact(archive, policy).files_after == 1
-    assert compact(archive, policy).files_before == 0
-
-
-def test_fewer_than_min_files_are_left(archive: Archive) -> None:
-    fill(archive, 3)
-    assert compact(archive).commits == []
-    assert compact(archive, Policy(min_files=2)).files_before == 3
-
-
-def test_a_partition_that_was_just_added_to_may_wait(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(archive, 4)
-    policy = Policy(min_age=timedelta(hours=1))
-    assert compact(archive, policy).commits == []
-    later = clock.now_us() + 3_700_000_000
-    monkeypatch.setattr(clock, "now_us", lambda: later)
-    archive_bodies(archive, event("elsewhere", workspace="ws_2"))
-    assert compact(archive, policy).files_before == 4
-
-
-def test_only_what_is_asked_for_is_compacted(archive: Archive) -> None:
-    for number in range(4):
-        for workspace in ("ws_1", "ws_2"):
-            for day in (25, 26):
-                body = event(f"{number}-{workspace}-{day}", workspace=workspace, timestamp=at(5, day))
-                archive_bodies(archive, body, alert(f"{number}-{workspace}-{day}", workspace=workspace))
-    midnight = clock.from_text("2026-03-26T00:00:00.000000Z")
-
-    def chosen(**parts: Any) -> set[tuple[str, str, str]]:
-        report = compact(archive, Policy(**parts), dry_run=True)
-        return {(one["dataset"], one["workspace"], one["dt"]) for one in report.planned}
-
-    assert len(chosen()) == 6
-    assert {one[0] for one in chosen(datasets=("alerts",))} == {"alerts"}
-    assert {one[1] for one in chosen(workspaces=("ws_2",))} == {"ws_2"}
-    assert {one[2] for one in chosen(until_us=midnight, datasets=("events",))} == {"2026-03-25"}
-    assert {one[2] for one in chosen(since_us=midnight, datasets=("events",))} == {"2026-03-26"}
-
-
-@pytest.mark.parametrize(
-    "policy",
-    [
-        Policy(min_files=1),
-        Policy(target_bytes=5),
-        Policy(target_bytes=(4 << 30) + 1),
-        Policy(datasets=("nothing",)),
-    ],
-)
-def test_a_policy_that_makes_no_sense_is_refused(archive: Archive, policy: Policy) -> None:
-    with pytest.raises(ConfigError):
-        compact(archive, policy)
-
-
-def test_lines_that_are_too_large_in_memory_are_taken_in_parts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    archive = new_archive(tmp_path / "a", format="jsonl.gz")
-    fill(archive, 5)
-    before = contents(archive)
-    lines = len("\n".join(row["body"] for row in before))
-    monkeypatch.setattr(merging, "MOST_LINES_BYTES", lines // 2)
-    report = compact(archive)
-    assert report.files_before >= 3
-    assert len(archive.ledger.snapshot.files) > 1
-    assert contents(archive) == before
-    monkeypatch.setattr(merging, "MOST_LINES_BYTES", 10)
-    fill(archive, 5, first=5)
-    assert compact(archive).commits == []
-
-
-# --- commits ---------------------------------------------------------------------------------------
-
-
-def test_a_commit_takes_one_group_of_each_partition_and_so_many_files(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(planning, "MOST_FILES", 4)
-    monkeypatch.setattr(running, "MOST_FILES", 8)
-    for number in range(8):
-        archive_bodies(archive, *(event(f"{number}-{ws}", workspace=f"ws_{ws}") for ws in range(3)))
-    report = compact(archive)
-    for sequence in report.commits:
-        said = archive.ledger.read(sequence).content
-        places = [file.partition for file in said.added]
-        assert len(set(places)) == len(places) > 0
-        assert len(said.removed) <= 8
-        assert said.counts.read == 0
-    assert len(report.commits) >= 3
-    assert {one.files for one in archive.ledger.snapshot.files.partition_sizes(smaller_than=1 << 40)} == {2}
-    assert verify(archive.store).damages == []
-
-
-def test_a_commit_replaces_about_so_many_bytes(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(4):
-        archive_bodies(archive, *(event(f"{number}-{ws}", workspace=f"ws_{ws}") for ws in range(3)))
-    monkeypatch.setattr(running, "COMMIT_BYTES", 1)
-    assert len(compact(archive).commits) == 3
-
-
-def test_what_was_committed_before_an_error_stands(archive: Archive, monkeypatch: pytest.MonkeyPatch) -> None:
-    for number in range(4):
-        archive_bodies(archive, *(event(f"{number}-{ws}", workspace=f"ws_{ws}") for ws in range(3)))
-    monkeypatch.setattr(running, "COMMIT_BYTES", 1)
-    put, puts = archive.store.put, []
-
-    def fail_at_the_third(key: str, content: bytes, **rest: Any) -> None:
-        puts.extend([key] if key.startswith("events/workspace") else [])
-        if len(puts) == 3:
-            raise StoreError("the disk is full")
-        put(key, content, **rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archive.store, "put", fail_at_the_third)
-        with pytest.raises(StoreError):
-            compact(archive)
-    assert len(archive.ledger.refresh().files) == 1 + 1 + 4
-    assert compact(archive).files_before == 4
-    check_archive(archive.store, events={f"{n}-{ws}" for n in range(4) for ws in range(3)})
-
-
-def test_a_dry_run_says_what_it_would_do_and_writes_nothing(archive: Archive) -> None:
-    fill(archive)
-    before = sorted(info.key for info in archive.store.list())
-    report = compact(archive, dry_run=True)
-    (told,) = report.planned
-    assert (told["workspace"], told["dt"], told["files"], told["new_files"]) == ("ws_1", "2026-03-26", 6, 1)
-    assert (report.files_before, report.files_after) == (6, 1)
-    assert sorted(info.key for info in archive.store.list()) == before
-
-
-# --- beside others ---------------------------------------------------------------------------------
-
-
-def _other(archive: Archive) -> Archive:
-    return open_archive(archive.store)
-
-
-def test_a_run_at_the_same_moment_loses_nothing(archive: Archive) -> None:
-    fill(archive)
-    with before_commit(lambda: archive_bodies(_other(archive), event("late"), event("0-0"))):
-        report = compact(archive)
-    assert len(report.commits) == 1
-    assert len(archive.ledger.snapshot.files) == 2
-    check_archive(archive.store, events={"late", *(f"{n}-{row}" for n in range(6) for row in range(10))})
-
-
-def test_a_run_that_identified_before_a_compaction_commits_after_it(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(archive)
-    original = protocol.commit
-    done: list[CompactReport] = []
-
-    def commit(ledger: Any, content: Any, **rest: Any) -> protocol.Outcome:
-        if content.operation == "append" and not done:
-            done.append(compact(_other(archive)))
-        return original(ledger, content, **rest)
-
-    monkeypatch.setattr(protocol, "commit", commit)
-    report = archive_bodies(archive, event("0-0"), event("new"))
-    assert done[0].files_before == 6
-    assert (report.counts.archived + report.counts.duplicates, len(report.commits)) == (2, 1)
-    check_archive(archive.store, events={"new", *(f"{n}-{row}" for n in range(6) for row in range(10))})
-
-
-def test_of_two_compactions_one_is_overtaken_and_no_row_is_lost(archive: Archive) -> None:
-    fill(archive)
-    with before_commit(lambda: compact(_other(archive))):
-        report = compact(archive)
-    assert (report.commits, report.overtaken) == ([], 1)
-    assert len(archive.ledger.snapshot.files) == 1
-    check_archive(archive.store, events={f"{n}-{row}" for n in range(6) for row in range(10)})
-
-
-def test_who_is_overtaken_plans_again_what_is_left(archive: Archive) -> None:
-    fill(archive)
-    for number in range(4):
-        archive_bodies(archive, event(f"z{number}", workspace="ws_2"))
-    with before_commit(lambda: compact(_other(archive), Policy(workspaces=("ws_2",)))):
-        report = compact(archive)
-    assert (report.overtaken, report.files_before) == (2, 6)
-    ids = {f"{n}-{row}" for n in range(6) for row in range(10)} | {f"z{n}" for n in range(4)}
-    check_archive(archive.store, events=ids)
-
-
-def test_who_is_always_overtaken_says_so(archive: Archive) -> None:
-    fill(archive, 4)
-    numbers = iter(range(100, 1_000))
-
-    def overtake() -> None:
-        other = _other(archive)
-        compact(other)
-        fill(other, 4, first=next(numbers) * 4)
-
-    with (
-        before_commit(overtake, times=running._LOSSES),
-        pytest.raises(CommitConflictError, match="overtaken"),
-    ):
-        compact(archive, Policy(min_files=2))
-
-
-def test_a_compaction_that_was_declared_dead_begins_anew(archive: Archive) -> None:
-    fill(archive)
-    with before_commit(lambda: collect(_other(archive), grace=NOW, force=True)):
-        report = compact(archive)
-    assert (len(report.commits), report.overtaken) == (1, 1)
-    check_archive(archive.store, events={f"{n}-{row}" for n in range(6) for row in range(10)})
-
-
-def test_files_that_vanish_while_they_are_read_were_compacted_by_another(
-    archive: Archive, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(archive)
-    original = archive.store.get
-    done: list[bool] = []
-
-    def get(key: str, **rest: Any) -> bytes:
-        if key.startswith("events/") and not done:
-            done.append(True)
-            other = open_archive(LocalStore(Path(archive.store.location)))
-            compact(other)
-            collect(other, keep_snapshots=NOW, grace=NOW, force=True)
-        return original(key, **rest)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(archive.store, "get", get)
-        report = compact(archive)
-    assert (report.commits, report.overtaken) == ([], 1)
-    check_archive(archive.store, events={f"{n}-{row}" for n in range(6) for row in range(10)})
-
-
 # --- damage ----------------------------------------------------------------------------------------
 
 
@@ -636,45 +264,6 @@ def test_an_older_snapshot_reads_the_same_until_collect_lets_it_go(tmp_path: Pat
     assert verify(archive.store).damages == []
 
 
-# --- killed ----------------------------------------------------------------------------------------
-
-_SCRIPT = """
-import sys
-from archiver.archive import open_archive
-from archiver.compact import Policy, compact, run
-from archiver.store.local import LocalStore
-run.COMMIT_BYTES = 1
-archive = open_archive(LocalStore(sys.argv[1]))
-print("ready", flush=True)
-compact(archive, Policy(min_files=2))
-"""
-
-
-def test_a_compaction_killed_at_any_moment_goes_on_with_the_next(tmp_path: Path) -> None:
-    archive = new_archive(tmp_path / "a")
-    workspaces = [f"ws_{number}" for number in range(12)]
-    ids = set()
-    for number in range(5):
-        bodies = [event(f"{number}-{ws}-{row}", workspace=ws) for ws in workspaces for row in range(5)]
-        archive_bodies(archive, *bodies)
-        ids |= {f"{number}-{ws}-{row}" for ws in workspaces for row in range(5)}
-    draw, killed = random.Random(5), 0
-    for _ in range(3):
-        command = [sys.executable, "-c", _SCRIPT, str(tmp_path / "a")]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONWARNINGS": "ignore"}
-        ) as one:
-            assert one.stdout is not None
-            assert one.stdout.readline() == b"ready\n"
-            time.sleep(draw.uniform(0, 0.12))
-            one.send_signal(signal.SIGKILL)
-        killed += one.returncode == -signal.SIGKILL
-    assert killed
-    compact(archive, Policy(min_files=2))
-    assert len(archive.ledger.refresh().files) == len(workspaces)
-    check_archive(archive.store, events=ids)
-
-
 # --- elsewhere -------------------------------------------------------------------------------------
 
 
@@ -687,59 +276,3 @@ def test_a_bucket_is_compacted_and_collected(s3_store: Store) -> None:
     assert contents(archive) == before
     assert collect(archive, grace=NOW, keep_snapshots=NOW, force=True).superseded == 6
     check_archive(s3_store, events={f"{n}-{row}" for n in range(6) for row in range(10)})
-
-
-# --- the command line ------------------------------------------------------------------------------
-
-
-def test_the_command_tells_what_it_did(archive: Archive, tmp_path: Path) -> None:
-    fill(archive)
-    location = ["--archive", str(tmp_path / "a")]
-    dry = CliRunner().invoke(compact_command, [*location, "--dry-run"])
-    assert "events  ws_1  2026-03-26  6 files" in dry.output
-    assert "would become 1 file" in dry.output
-    done = CliRunner().invoke(compact_command, [*location, "--json"])
-    assert '"files_after": 1' in done.output
-    again = CliRunner().invoke(compact_command, location)
-    assert "nothing to compact" in again.output
-
-
-def test_the_commands_filters_reach_the_policy(archive: Archive, tmp_path: Path) -> None:
-    fill(archive)
-    options = ["--archive", str(tmp_path / "a"), "--workspace", "ws_1", "--dataset", "events"]
-    options += ["--since", "2026-03-26", "--until", "2026-03-27", "--min-age", "0s", "--target", "2MiB"]
-    done = CliRunner().invoke(compact_command, options, env={"ARCHIVER_MIN_FILES": "6"})
-    assert "6 files" in done.output, done.output
-    strange = CliRunner().invoke(compact_command, ["--target", "much"])
-    assert strange.exit_code == 2
-
-
-def test_a_run_may_compact_behind_itself(tmp_path: Path) -> None:
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    options = ["--archive", str(tmp_path / "a"), "--spool", str(spool), "--settle", "0", "--workers", "0"]
-    for number in range(4):
-        (spool / "a.jsonl").write_bytes(event(str(number)))
-        done = CliRunner().invoke(run_command, [*options, "--compact"])
-        assert done.exit_code == 0, done.output
-    assert "compacted 4 files into 1" in done.output
-    archive = open_archive(LocalStore(tmp_path / "a"))
-    assert len(archive.ledger.snapshot.files) == 1
-    assert f"head {archive.ledger.snapshot.sequence}  {archive.ledger.snapshot.digest}" in done.output
-
-
-def test_a_compaction_that_fails_behind_a_run_is_reported_and_the_run_stands(tmp_path: Path) -> None:
-    spool = tmp_path / "spool"
-    spool.mkdir()
-    options = ["--archive", str(tmp_path / "a"), "--spool", str(spool), "--settle", "0", "--workers", "0"]
-    for number in range(4):
-        (spool / "a.jsonl").write_bytes(event(str(number), workspace="ws_2"))
-        assert CliRunner().invoke(run_command, options).exit_code == 0
-    archive = open_archive(LocalStore(tmp_path / "a"))
-    (tmp_path / "a" / next(iter(archive.ledger.snapshot.files))).unlink()
-    (spool / "a.jsonl").write_bytes(event("last"))
-    done = CliRunner().invoke(run_command, [*options, "--compact"])
-    assert done.exit_code == 1
-    assert "problem: compaction:" in done.output
-    assert archive.ledger.refresh().totals.archived == 5
-    assert not list(spool.glob("*.jsonl"))
