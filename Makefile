@@ -32,6 +32,7 @@ bench: services $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench $(BENCH_ARGS)
 	$(BIN)/python -m tests.bench.bench_index
 	$(BIN)/python -m tests.bench.bench_ledger
+	$(BIN)/python -m tests.bench.bench_receive
 	for days in $(BENCH_DAYS); do $(BIN)/python -m tests.bench.years --days $$days || exit 1; done
 	$(BIN)/python -m tests.bench.requests
 	$(BIN)/python -m tests.bench.years --s3 --days 25

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 
 from archiver import clock
 from archiver.errors import SourceError
+from archiver.streams import NAME
 
 STREAMS: Final = ".streams"
 TOLERATED_US: Final = 60_000_000
@@ -125,7 +126,8 @@ def _read(path: Path) -> Activity | None:
                 return None
             tree: Any = json.loads(file.read(_LARGEST_BYTES))
         last = tree["last_delivery_at"]
-        if f"{tree['stream']}.json" != path.name:
+        # Any other name is a stranger's: it could forge lines where it is shown.
+        if NAME.fullmatch(tree["stream"]) is None or f"{tree['stream']}.json" != path.name:
             return None
         return Activity(
             tree["stream"],

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+_FIRST_US, _LAST_US = -62_135_596_800_000_000, 253_402_300_799_999_999
 _TEXT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{6}Z", re.ASCII)
 
 
@@ -21,6 +22,11 @@ def now_us() -> int:
 def to_us(when: datetime) -> int:
     """Return `when`, which has a time zone, in microseconds since 1970."""
     return (when - _EPOCH) // _MICROSECOND
+
+
+def nearest(us: int) -> int:
+    """Return `us`, or the first or last instant that can be written: a file's time may lie anywhere."""
+    return min(max(us, _FIRST_US), _LAST_US)
 
 
 def from_us(us: int) -> datetime:

@@ -6,8 +6,10 @@ after an fsync of the file; both orders matter and are kept here, in one place.
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+import stat
 from pathlib import Path
 
 TEMPORARY_PREFIX = ".tmp-"
@@ -62,12 +64,29 @@ def create(path: Path, content: bytes) -> None:
     sync_folder(path.parent)
 
 
+def _is_of_the_system(path: Path) -> bool:
+    try:
+        # /dev/stdout leads to a handle of this process, which may well be a file.
+        if path.is_symlink() and path.readlink().is_relative_to("/proc"):
+            return True
+        kind = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return not (stat.S_ISREG(kind) or stat.S_ISDIR(kind))
+
+
 def replace(path: Path, content: bytes, *, mode: int | None = None) -> None:
-    """Write `path`, whole or not at all, over whatever is there.
+    """Write `path`, whole or not at all, over the file that is there, if one is.
 
     Args:
         mode: Who may read it, whatever the process's umask says; None: user and group at most.
+
+    Raises:
+        OSError: It cannot be written, or is a device or a pipe, of which no file shall take the
+            place: /dev/null would be gone for everybody. What was there is still there.
     """
+    if _is_of_the_system(path):
+        raise OSError(errno.EINVAL, "it is a device or a pipe, and no file", str(path))
     temporary = _write_temporary(path.parent, content)
     try:
         if mode is not None:

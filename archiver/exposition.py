@@ -152,6 +152,7 @@ def _of_spools(left: Left, now_us: int) -> Iterator[Family]:
         ({"spool": spool, "consumer": name}, one)
         for spool, found in left.waiting.items()
         for name, one in found.consumers.items()
+        if one.is_complete  # else it cannot be read: nothing is better than a 0
     ]
     for prefix, whose, waiting in (
         ("archiver_run_backlog", "the archive", archive),
@@ -229,6 +230,8 @@ def _most(settings: Settings) -> int:
 def _success_in(path: Path) -> float | None:
     """Return when a run last went well, as the file of an earlier one tells; None if none does."""
     try:
+        if not path.is_file():  # nobody may ever write to a pipe
+            return None
         with path.open("rb") as file:
             text = file.read(_LARGEST_BYTES).decode("utf-8", errors="replace")
     except OSError:

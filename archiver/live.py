@@ -17,12 +17,13 @@ import os
 import re
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from archiver import durable, segment
 from archiver.errors import SourceError
+from archiver.sources.filing import open_regular, shown
 
 SUFFIX: Final = ".live"
 CONSUMERS: Final = "consumers"
@@ -37,11 +38,12 @@ def is_live_name(name: str) -> bool:
 
 
 class Recovered(NamedTuple):
-    """A segment that a dead writer left, and that is sealed now."""
+    """A segment that a dead writer left, and that is sealed now; `missed` as in `LiveSegment`."""
 
     path: Path
     deliveries: int
     torn_bytes: int
+    missed: tuple[str, ...] = ()
 
 
 class LiveSegment:
@@ -53,6 +55,9 @@ class LiveSegment:
     Args:
         folder: The spool, which exists.
 
+    Attributes:
+        missed: Which folders of consumers did not get it when it was sealed, and why.
+
     Raises:
         SourceError: It cannot be started: no room, no right.
     """
@@ -63,6 +68,7 @@ class LiveSegment:
         self.bytes = self.durable_bytes = 0
         self.deliveries = 0
         self.is_broken = False
+        self.missed: tuple[str, ...] = ()
         self._lock, self._file, self._live = _created(folder)
         try:
             self._write([segment.MAGIC])
@@ -98,21 +104,26 @@ class LiveSegment:
 
         Raises:
             SourceError: The disk failed. It is never tried again on this file: a second fsync may
-                succeed without having written what the first one lost.
+                succeed without having written what the first one lost. Or somebody deleted the file.
         """
         if self.is_broken:
             raise SourceError(f"{self._live}: is broken")
         try:
             os.fsync(self._file)
+            has_name = os.fstat(self._file).st_nlink > 0
         except OSError as error:
             self.is_broken = True
             raise SourceError(f"{self._live}: cannot fsync: {error.strerror}") from error
+        if not has_name:  # what is synced into it goes with it
+            self.is_broken = True
+            raise SourceError(f"{self._live}: somebody deleted it")
         self.durable_bytes = self.bytes
 
     def seal(self) -> Path | None:
         """Give the segment to its readers and return its path; None if there was nothing to give.
 
-        What is not synced is synced first, unless something failed before.
+        What is not synced is synced first, unless something failed before. A consumer whose folder
+        takes no link goes without: see `missed`.
 
         Raises:
             SourceError: It cannot be done. It stays as it is, and `recover` will do it.
@@ -126,9 +137,10 @@ class LiveSegment:
             if not self.is_broken and self.durable_bytes < self.bytes:
                 self.sync()
             # While its writer has it open, a reader would leave it to the next run; the lock stays on.
-            os.close(self._file)
-            self._file = -1
-            return _publish(self.folder, self._live)
+            file, self._file = self._file, -1
+            os.close(file)
+            sealed, self.missed = _publish(self.folder, self._live)
+            return sealed
         except OSError as error:
             raise SourceError(f"{self._live}: cannot seal: {error.strerror}") from error
         finally:
@@ -154,14 +166,21 @@ class LiveSegment:
         self._file = self._lock = -1
 
 
-def recover(folder: Path) -> list[Recovered]:
+def recover(folder: Path, *, seconds: float | None = None) -> list[Recovered]:
     """Seal the live segments of a spool whose writers are dead. Safe at any moment, and several at once.
+
+    Args:
+        seconds: After so long no other one is begun; None: all are done.
 
     Raises:
         SourceError: One cannot be sealed, or the folder not be read; the others are sealed.
     """
-    done, troubles = [], []
+    done: list[Recovered] = []
+    troubles: list[str] = []
+    began = time.monotonic()
     for live in _live_in(folder):
+        if seconds is not None and (done or troubles) and time.monotonic() - began >= seconds:
+            break
         try:
             found = _recovered(folder, live)
         except OSError as error:
@@ -172,16 +191,6 @@ def recover(folder: Path) -> list[Recovered]:
     if troubles:
         raise SourceError("; ".join(troubles), hint="let this user read, rename and delete in the spool")
     return done
-
-
-def live_bytes(folder: Path) -> tuple[int, int]:
-    """Return how many live segments lie in a spool, and their bytes."""
-    count = size = 0
-    for live in _live_in(folder):
-        with contextlib.suppress(FileNotFoundError):
-            size += live.stat().st_size
-            count += 1
-    return count, size
 
 
 def _live_in(folder: Path) -> list[Path]:
@@ -236,7 +245,7 @@ def _is_ours(handle: int, path: Path) -> bool:
 
 def _recovered(folder: Path, live: Path) -> Recovered | None:
     try:
-        handle = os.open(live, os.O_RDONLY | os.O_NOFOLLOW)
+        handle = open_regular(live)
     except FileNotFoundError:
         return None
     with os.fdopen(handle, "rb") as file:
@@ -255,33 +264,51 @@ def _recovered(folder: Path, live: Path) -> Recovered | None:
         # keep what can be read from the archive; and nobody is told that it is durable.
         with contextlib.suppress(OSError):
             os.fsync(handle)
-        return Recovered(_publish(folder, live), deliveries, torn)
+        sealed, missed = _publish(folder, live)
+        return Recovered(sealed, deliveries, torn, missed)
 
 
-def _publish(folder: Path, live: Path) -> Path:
+def _publish(folder: Path, live: Path) -> tuple[Path, tuple[str, ...]]:
     """Link a live segment for each consumer, then rename it; both durable. May be repeated after a crash.
 
     The consumers come first: after the rename the archive may delete its name at any
-    moment, and nothing would be left to link.
+    moment, and nothing would be left to link. But the archive waits for none of them: one
+    whose folder takes no link goes without, and is told in the second part of the result.
     """
     found = _LIVE_NAME.fullmatch(live.name)
     if found is None:
         raise SourceError(f"{live}: is no live segment")
     name = found[1]
-    for consumer in _consumers(folder):
-        with contextlib.suppress(FileExistsError):
-            os.link(live, consumer / name, follow_symlinks=False)
-        durable.sync_folder(consumer)
+    missed = _link_for_consumers(folder, live, name)
     sealed = folder / name
     live.rename(sealed)
     durable.sync_folder(folder)
-    return sealed
+    return sealed, missed
 
 
-def _consumers(folder: Path) -> Iterator[Path]:
+def _link_for_consumers(folder: Path, live: Path, name: str) -> tuple[str, ...]:
+    """Give each consumer its link, durably; return which folders took none, and why."""
+    try:
+        consumers = _consumers(folder)
+    except OSError as error:
+        return (f"{folder / CONSUMERS}: {error.strerror}",)
+    missed = []
+    for consumer in consumers:
+        try:
+            with contextlib.suppress(FileExistsError):
+                os.link(live, consumer / name, follow_symlinks=False)
+            durable.sync_folder(consumer)
+        except FileNotFoundError:  # somebody took the folder away at this moment: he wants no more
+            continue
+        except OSError as error:
+            missed.append(f"{shown(consumer)}: {error.strerror}")
+    return tuple(missed)
+
+
+def _consumers(folder: Path) -> list[Path]:
     try:
         with os.scandir(folder / CONSUMERS) as entries:
             found = [Path(entry.path) for entry in entries if entry.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
-        return
-    yield from (path for path in sorted(found) if not path.name.startswith("."))
+        return []
+    return sorted(path for path in found if not path.name.startswith("."))

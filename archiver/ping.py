@@ -96,7 +96,7 @@ def check_pings(
 ) -> Iterator[tuple[str, str | None]]:
     """Yield where a URL is said, and what is wrong with it (None: nothing). Asks nobody."""
     for variable, path in ((URL_VARIABLE, file), (FAILURE_URL_VARIABLE, failure_file)):
-        where = variable if environment.get(variable) else path
+        where = variable if environment.get(variable, "").strip() else path
         if where is None:
             continue
         try:
@@ -120,7 +120,7 @@ def _said(environment: Mapping[str, str], variable: str, file: str | None) -> _S
             told = opened.read(_LONGEST_URL + 1).strip()
     except OSError as error:
         raise ConfigError(f"{file}: the URL to ping cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError:
+    except ValueError:  # no UTF-8, or a path with NUL in it
         raise ConfigError(f"{file}: holds no URL") from None
     if not told:
         raise ConfigError(f"{file}: holds no URL")

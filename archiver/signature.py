@@ -8,6 +8,8 @@ it, so a captured delivery can be sent again; only the event's id tells.
 
 from __future__ import annotations
 
+import binascii
+import codecs
 import hashlib
 import hmac
 import os
@@ -24,7 +26,10 @@ MOST_SECRET_BYTES: Final = 4096
 MOST_SECRETS: Final = 16
 
 _BLOCK_BYTES: Final = 64
-_FORM: Final = re.compile(rb"sha256=([0-9a-fA-F]{64})")
+_FORM: Final = b"sha256="
+_FORM_BYTES: Final = len(_FORM) + 64
+# A secret in hex or base64 is hardly ever of this form.
+_VARIABLE: Final = re.compile(r"[A-Z_][A-Z0-9_]{0,63}", re.ASCII)
 
 
 class Secrets:
@@ -54,8 +59,7 @@ class Secrets:
         Takes the same time wherever it differs, and whichever secret it is; a value that is
         missing or malformed is no signature.
         """
-        found = _FORM.fullmatch(signature) if signature is not None else None
-        given = bytes.fromhex(found[1].decode()) if found else b""
+        given = _given(signature)
         genuine = False
         for keyed in self._keyed:
             genuine |= hmac.compare_digest(keyed.digest(body), given)
@@ -64,6 +68,16 @@ class Secrets:
     def sign(self, body: bytes) -> str:
         """Return the header's value for `body`, under the first secret."""
         return "sha256=" + self._keyed[0].digest(body).hex()
+
+
+def _given(signature: bytes | None) -> bytes:
+    """Return the digest in a header's value; empty if it has none."""
+    if signature is None or len(signature) != _FORM_BYTES or not signature.startswith(_FORM):
+        return b""
+    try:
+        return binascii.unhexlify(signature[len(_FORM) :])
+    except binascii.Error:
+        return b""
 
 
 class _Keyed:
@@ -112,32 +126,53 @@ def read_secrets(
     for name in variables:
         told = environment.get(name)
         if not told or not told.strip():
-            hint = (
-                f"set it to the stream's signing secret, as its page at the sender shows it: export {name}=…"
-            )
-            raise ConfigError(f"the variable {name} holds no secret", hint=hint)
+            raise _without_secret(name)
         values += _lines(os.fsencode(told), f"the variable {name}")
     for file in files:
         values += _lines(_content(Path(file)), str(file))
     if not values:
         raise ConfigError(
             "no secret was named: without one nobody could tell a genuine delivery",
-            hint="name the variable or the file that holds it: --secret-env NAME or --secret-file FILE",
+            hint="name the variable or the file that holds it: --secret-env NAME or --secret-file FILE, "
+            "or secret_env or secret_file of the stream",
         )
     if len(values) > MOST_SECRETS:
         raise ConfigError(f"{len(values)} secrets for one stream; at most {MOST_SECRETS}")
     return Secrets(values)
 
 
+def may_be_variable(name: str) -> bool:
+    """Whether `name` looks like a variable's, and not like a secret in the wrong place."""
+    return _VARIABLE.fullmatch(name) is not None
+
+
+def _without_secret(name: str) -> ConfigError:
+    """Tell that a variable is not set; not its name if that may be the secret, in the wrong place."""
+    if not may_be_variable(name):
+        return ConfigError(
+            "what is named as the variable with the secret is no variable: is it the secret itself?",
+            hint='name the variable, as in --secret-env NAME or secret_env = ["NAME"]; '
+            "what is in a flag or a configuration is no secret any more",
+        )
+    hint = f"set it to the stream's signing secret, as its page at the sender shows it: export {name}=…"
+    return ConfigError(f"the variable {name} holds no secret", hint=hint)
+
+
 def _content(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             content = file.read(65_537)
-    except OSError as error:
-        raise ConfigError(f"{path}: the secret cannot be read: {error.strerror}") from None
+    except (OSError, ValueError) as error:  # a path with NUL in it is a ValueError
+        told = getattr(error, "strerror", None) or error
+        raise ConfigError(f"{path}: the secret cannot be read: {told}") from None
     if len(content) > 65_536:
         raise ConfigError(f"{path}: more than 64 KiB, so it is no file of secrets")
-    return content
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(
+            f"{path}: is UTF-16, in which no secret is what it looks like", hint="save it as UTF-8"
+        )
+    # Some editors begin a file so; as a part of the secret it would refuse every delivery.
+    return content.removeprefix(codecs.BOM_UTF8)
 
 
 def _lines(content: bytes, where: str) -> list[bytes]:

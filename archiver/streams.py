@@ -18,7 +18,9 @@ DEFAULT_STREAM: Final = "webhook"
 DEFAULT_SECRET_VARIABLE: Final = "ARCHIVER_WEBHOOK_SECRET"  # noqa: S105  (the name of one, not one)
 OWN_PATHS: Final = ("/healthz", "/readyz", "/metrics")
 
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_LONGEST_SILENCE_SECONDS: Final = 10 * 366 * 86_400
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _PATH: Final = re.compile(r"(/[A-Za-z0-9._~-]+)+", re.ASCII)
 
 
@@ -173,7 +175,7 @@ def check_streams(where: str, streams: dict[str, Stream]) -> dict[str, Stream]:
     paths: dict[str, str] = {}
     for name, stream in streams.items():
         here = f"{where}: [streams.{name}]"
-        if _NAME.fullmatch(name) is None:
+        if NAME.fullmatch(name) is None:
             raise ConfigError(f"{here}: a name is up to 64 letters, digits, dots, dashes, underscores")
         if _PATH.fullmatch(stream.path) is None or {".", ".."} & set(stream.path.split("/")):
             raise ConfigError(
@@ -184,8 +186,12 @@ def check_streams(where: str, streams: dict[str, Stream]) -> dict[str, Stream]:
         if stream.path in paths:
             raise ConfigError(f"{here}: {stream.path} is the path of stream {paths[stream.path]}, too")
         # Not `<= 0`: NaN is in TOML, too.
-        if stream.silent_after_seconds is not None and not stream.silent_after_seconds > 0:
-            raise ConfigError(f"{here} silent_after_seconds must be more than 0")
+        silent_after = stream.silent_after_seconds
+        if silent_after is not None and not 0 < silent_after <= _LONGEST_SILENCE_SECONDS:
+            raise ConfigError(
+                f"{here} silent_after_seconds must be more than 0 and at most {_LONGEST_SILENCE_SECONDS}",
+                hint="leave it out if the stream may be silent for ever",
+            )
         paths[stream.path] = name
     return streams
 

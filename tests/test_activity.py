@@ -121,6 +121,14 @@ def test_the_file_is_whole_while_it_is_written_and_leaves_nothing_else(tmp_path:
     }
 
 
+@pytest.mark.parametrize("name", [1, None, "a\nok    stream eu: all is well", "\udc80", "x\x1b[31m"])
+def test_a_name_that_no_stream_can_have_counts_as_not_there(tmp_path: Path, name: object) -> None:
+    record(tmp_path, Activity("eu", NOW, None), now_us=NOW)
+    tree = json.loads((tmp_path / STREAMS / "eu.json").read_text())
+    (tmp_path / STREAMS / f"{name}.json").write_text(json.dumps({**tree, "stream": name}))
+    assert [one.stream for one in hearings({"us": Stream("/us")}, [tmp_path], NOW)] == ["us", "eu"]
+
+
 def test_every_configured_stream_is_told_of_heard_or_not(tmp_path: Path) -> None:
     record(tmp_path, Activity("eu", NOW - HOUR, NOW - 61 * SECOND), now_us=NOW)
     record(tmp_path, Activity("old", NOW - HOUR, NOW - HOUR), now_us=NOW)

@@ -22,12 +22,10 @@ LAYERS = [
         "progress",
         "segment",
         "spans",
-        "live",
-        "activity",
         "signature",
     },
     {"event", "jsontext", "judge", "typed", "validate", "compare", "partition", "store"},
-    {"streams", "config", "datafile", "ledger", "sources", "quarantine", "judging"},
+    {"streams", "config", "datafile", "ledger", "sources", "live", "activity", "quarantine", "judging"},
     {"index", "identity", "write"},
     {"archive", "attempt"},
     {

@@ -56,7 +56,6 @@ def test_what_lives_is_not_recovered(tmp_path: Path) -> None:
     growing.append(pieces(b"one"), 1)
     growing.sync()
     assert recover(tmp_path) == []
-    assert live.live_bytes(tmp_path) == (1, growing.bytes)
     assert growing.seal() is not None
 
 
@@ -189,6 +188,41 @@ def test_a_failed_write_leaves_what_was_durable_and_no_torn_frame(
     with sealed.open("rb") as file:
         assert [found for found in read_frames(file) if isinstance(found, segment.BadStretch)] == []
     assert bodies_in(sealed) == [b"durable"]
+
+
+def test_what_is_synced_into_a_deleted_file_is_not_called_durable(tmp_path: Path) -> None:
+    growing = LiveSegment(tmp_path)
+    growing.append(pieces(b"one"), 1)
+    growing._live.unlink()
+    with pytest.raises(SourceError, match="deleted"):
+        growing.sync()
+    assert growing.is_broken
+    with pytest.raises(SourceError, match="cannot seal"):
+        growing.seal()
+
+
+def test_a_bounded_recovery_seals_one_at_least_and_leaves_the_rest(tmp_path: Path) -> None:
+    for body in (b"one", b"two", b"three"):
+        growing = LiveSegment(tmp_path)
+        growing.append(pieces(body), 1)
+        growing.sync()
+        abandon(growing)
+    assert [len(recover(tmp_path, seconds=0)) for _ in range(4)] == [1, 1, 1, 0]
+    assert len(list(tmp_path.glob("*.seg"))) == 3
+
+
+def test_what_is_no_file_under_a_live_name_is_told_and_stops_no_other(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / ".0000000000000000-0000000000000000.seg.live")
+    (tmp_path / ".0000000000000001-0000000000000000.seg.live").mkdir()
+    growing = LiveSegment(tmp_path)
+    growing.append(pieces(b"one"), 1)
+    growing.sync()
+    abandon(growing)
+    handles = len(list(Path("/proc/self/fd").iterdir()))
+    with pytest.raises(SourceError, match="not a regular file"):
+        recover(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) == handles
+    assert [bodies_in(path) for path in tmp_path.glob("*.seg")] == [[b"one"]]
 
 
 def test_a_spool_that_is_gone_is_told_of(tmp_path: Path) -> None:

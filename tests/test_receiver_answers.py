@@ -136,6 +136,12 @@ def test_a_signature_in_upper_case_hex_is_good(receiver: ReceiverProcess, body: 
     assert reply.status == 204
 
 
+def test_spaces_around_a_signature_are_no_part_of_it(receiver: ReceiverProcess, body: bytes) -> None:
+    reply = ask(receiver.port, head(body, signature=f" \t{SIGNER.sign(body)} \t") + body)
+    assert reply is not None
+    assert reply.status == 204
+
+
 def test_a_204_has_no_content_and_leaves_the_connection_open(receiver: ReceiverProcess, body: bytes) -> None:
     with Wire(receiver.port) as wire:
         for number in range(20):
@@ -330,6 +336,8 @@ BROKEN: dict[str, Callable[[bytes], bytes]] = {
     "HTTP/2": lambda body: b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "HTTP/9.9": lambda body: head(body, version="9.9") + body,
     "a path that is none": lambda body: head(body, path="\xff\xfe") + body,
+    "a URL without a host": lambda body: head(body, path="http://") + body,
+    "a URL with a port that is none": lambda body: head(body, path="http://a:99999999/webhook") + body,
     "CONNECT": lambda body: head(body, path="elsewhere.example.com:443", method="CONNECT") + body,
     "TLS": lambda body: b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + body,
 }
@@ -347,6 +355,7 @@ def test_what_is_no_http_or_may_be_read_in_two_ways_is_400_closed_and_not_stored
     assert deliver(receiver.port, body + b"2") == 204
     stored(receiver.spool, body + b"2")
     assert [frame.body for frame in frames_of(receiver.spool) if body in frame.body] == [body + b"2"]
+    assert "Traceback" not in receiver.said.read_text()
 
 
 def test_a_second_request_before_the_answer_to_the_first_closes_the_connection(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
@@ -67,6 +69,19 @@ def test_sighup_reads_the_secrets_again_and_a_broken_file_changes_nothing(tmp_pa
         said = receiver.said.read_text()
         assert OLD not in said
         assert NEW not in said
+
+
+def test_the_documented_rotation_also_works_on_a_file_whose_last_line_has_no_end(tmp_path: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "receiving.md").read_text()
+    told = re.search(r"`(printf .* NEW >>)(/\S+)`", text)
+    assert told is not None
+    file = tmp_path / "secret"
+    file.write_text(OLD)
+    with ReceiverProcess(tmp_path / "spool", words=("--secret-file", str(file))) as receiver:
+        command = told[1].replace("NEW", shlex.quote(NEW)) + shlex.quote(str(file))
+        subprocess.run(["sh", "-c", command], check=True)
+        reload(receiver, "secrets in force: webhook 2")
+        assert [answered(receiver, one) for one in (OLD, NEW)] == [204, 204]
 
 
 def test_a_connection_that_was_open_before_a_rotation_is_judged_by_the_new_secrets(tmp_path: Path) -> None:

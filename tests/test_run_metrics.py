@@ -20,6 +20,7 @@ from archiver import clock, exposition
 from archiver.activity import Activity, record
 from archiver.block import REASONS
 from archiver.config import Settings
+from archiver.errors import ArchiverError
 from archiver.exposition import Ended, Left, families
 from archiver.ping import FAILURE_URL_VARIABLE, URL_VARIABLE, check_pings, ping
 from archiver.pipeline import RunReport
@@ -81,6 +82,12 @@ def parsed(text: str) -> dict[tuple[str, ...], float]:
         assert all(one.timestamp is None for one in samples)
     assert found[0] == found[1]
     return found[0]
+
+
+def test_a_consumer_that_cannot_be_read_is_not_said_to_be_done() -> None:
+    left = Left({"s": SpoolWaiting(consumers={"c": Waiting(is_complete=False), "d": Waiting()})}, [])
+    found = {one.name: one.samples for one in families(Ended(RunReport(), 0, 0, 1), left, 1.0)}
+    assert found["archiver_run_consumer_backlog_files"] == [({"spool": "s", "consumer": "d"}, 0.0)]
 
 
 def test_the_document_lists_every_metric_of_a_run_and_no_other() -> None:
@@ -167,6 +174,22 @@ def test_metrics_that_cannot_be_written_fail_the_run_but_not_the_archive(place: 
     assert list(place.spool.glob("*.jsonl")) == []
     assert place.run_measured().returncode == 0
     assert place.metrics["archiver_run_head_sequence",] == 1
+
+
+@pytest.mark.parametrize("leads_to", [None, "pipe", "/proc/self/fd/1"])
+def test_no_file_takes_the_place_of_a_device_or_a_pipe(tmp_path: Path, leads_to: str | None) -> None:
+    """A run as root with `--metrics-file /dev/null` would take it from everybody."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    named = pipe
+    if leads_to is not None:
+        named = tmp_path / "link"
+        named.symlink_to(leads_to)
+    with pytest.raises(ArchiverError, match="it is a device or a pipe"):
+        exposition.write_run_metrics(named, Ended(RunReport(), 1, 0, 1), Settings())
+    assert stat.S_ISFIFO(pipe.lstat().st_mode)
+    assert named.is_symlink() == (leads_to is not None)
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_streams_and_consumers_are_told_as_the_configuration_has_them(place: Place) -> None:

@@ -106,6 +106,7 @@ def test_a_retry_after_is_seconds_or_a_date(told: str, least: float, most: float
     assert soon is not None
     assert 50 < soon <= 100
     assert _seconds_of("in a while") is None
+    assert _seconds_of("Mon, 01 Jan 99999999999999999999 00:00:00 GMT") is None
 
 
 def test_waits_grow_with_every_retry() -> None:

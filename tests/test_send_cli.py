@@ -195,6 +195,15 @@ def test_json_is_one_document_and_no_output_holds_the_secret(tmp_path: Path) -> 
     assert SECRET not in done.stdout + done.stderr + report.read_text()
 
 
+def test_a_single_delivery_that_was_refused_tells_why_although_no_stream_stopped(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b'{"trial": true}\n')
+    with stand_in(statuses(401)) as there:
+        done = archiver("send", "--to", there.url, tmp_path / "a.jsonl")
+    assert done.returncode == 1
+    assert "the last failure: 401" in done.stdout
+    assert "is it the secret that the receiver has" in done.stdout
+
+
 def test_a_second_send_delivers_exactly_what_the_first_did_not(tmp_path: Path) -> None:
     path, rest = segment(tmp_path, [*ODD, *LINES]), tmp_path / "rest.seg"
     with stand_in(lambda number, _: Answer(204 if number < 8 else 503)) as there:

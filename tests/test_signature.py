@@ -10,7 +10,7 @@ import pickle
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archiver import signature
@@ -26,6 +26,7 @@ def expected(secret: bytes, body: bytes) -> str:
     return "sha256=" + hmac.new(secret, body, hashlib.sha256).hexdigest()
 
 
+@example(b"", b"longer than a block of SHA-256, so it is hashed first, by RFC 2104")
 @given(st.binary(max_size=2000), st.binary(min_size=16, max_size=200))
 def test_a_signature_is_hmac_sha256_over_the_raw_body(body: bytes, secret: bytes) -> None:
     secrets = Secrets([secret])
@@ -142,9 +143,30 @@ def test_a_bad_secret_is_refused_and_the_message_holds_no_part_of_it(kind: str, 
     assert not [text for text in messages if "hush" in text or A.decode() in text]
 
 
+@pytest.mark.parametrize("secret", ["3f" * 32, "whsec_hush-hush-hush+hush=", "hush hush hush hush"])
+def test_a_secret_that_stands_where_a_variables_name_belongs_is_not_shown(secret: str) -> None:
+    with pytest.raises(ConfigError, match="is it the secret itself") as found:
+        read_secrets([secret], environment={})
+    assert secret not in str(found.value) + (found.value.hint or "")
+
+
+def test_a_byte_order_mark_is_no_part_of_a_secret(tmp_path: Path) -> None:
+    file = tmp_path / "secrets"
+    file.write_bytes(A.decode().encode("utf-8-sig"))
+    assert read_secrets([], [file]).sign(b"x") == expected(A, b"x")
+    file.write_bytes(A.decode().encode("utf-16"))
+    with pytest.raises(ConfigError, match="UTF-16"):
+        read_secrets([], [file])
+
+
 def test_a_file_of_secrets_that_is_missing_unreadable_or_none_is_refused(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(b"x" * 65_537)
-    for name, message in (("gone", "cannot be read"), (".", "cannot be read"), ("large", "64 KiB")):
+    for name, message in (
+        ("gone", "cannot be read"),
+        (".", "cannot be read"),
+        ("\0", "cannot be read"),
+        ("large", "64 KiB"),
+    ):
         with pytest.raises(ConfigError, match=message):
             read_secrets([], [tmp_path / name])
     with pytest.raises(ConfigError, match="no secret was named"):

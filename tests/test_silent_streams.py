@@ -31,6 +31,7 @@ from archiver.segment import SegmentWriter, frame_head
 from archiver.signature import HEADER
 from archiver.store.health import Check
 from archiver.store.local import LocalStore
+from tests.faults.disks import Disk, disk  # noqa: F401  (a fixture)
 from tests.services.certificates import self_signed
 from tests.services.receiving import SECRET, SECRET_VARIABLE, SIGNER, ReceiverProcess
 from tests.support import RECEIVED_US, event, ids_of
@@ -247,6 +248,30 @@ def test_a_secret_that_only_the_receivers_user_may_read_is_no_failure(
     assert site.checks()["stream production: secrets"].status == "skipped"
 
 
+def test_a_secret_below_a_folder_that_this_user_may_not_search_is_no_failure(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = site.folder / "closed" / "secret"
+    usual = Path.stat
+
+    def denied(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        if path == file:
+            raise PermissionError(13, "Permission denied")
+        return usual(path, follow_symlinks=follow_symlinks)
+
+    monkeypatch.setattr(Path, "stat", denied)
+    site.configure(production='secret_file = "closed/secret"')
+    assert site.checks()["stream production: secrets"].status == "skipped"
+
+
+def test_a_secret_where_a_variables_name_belongs_is_told_and_not_shown(site: Site) -> None:
+    secret = secrets.token_hex(16)
+    site.configure(production=f'secret_env = "{secret}"')
+    found = site.checks()["stream production: secrets"]
+    assert found.status == "failed"
+    assert secret not in found.found + found.fix
+
+
 def certificate(folder: Path, begins: timedelta, ends: timedelta) -> Path:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "example.com")])
@@ -317,6 +342,25 @@ def test_a_url_to_ask_is_looked_at_and_not_shown(site: Site) -> None:
 
 
 # --- doctor: what lies in the spools ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds", [400_000_000_000, -100_000_000_000])
+def test_a_file_from_another_age_hides_nothing(
+    tmp_path: Path,
+    disk: Disk,  # noqa: F811
+    seconds: int,
+) -> None:
+    """Some file systems keep such times, and whoever may put a file into a spool may set its own."""
+    site = Site(tmp_path)
+    disk("spool", 1024)
+    sealed(site.spool, event("a"))
+    assert site.command("run", "--workers", "0").exit_code == 0
+    path = sealed(site.spool, event("b"))
+    os.utime(path, (seconds, seconds))
+    assert path.stat().st_mtime == seconds
+    assert site.command("status").exit_code == 0
+    assert inbox(site.spool)["live segments"].status == "ok"
+    assert site.document("status")["spools"][0]["files"] == 1
 
 
 def inbox(spool: Path) -> dict[str, Check]:

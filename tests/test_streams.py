@@ -92,6 +92,8 @@ REFUSED_STREAMS = {
     "[streams.a]\nsilent_after_seconds = 0": "more than 0",
     "[streams.a]\nsilent_after_seconds = -1": "more than 0",
     "[streams.a]\nsilent_after_seconds = nan": "more than 0",
+    "[streams.a]\nsilent_after_seconds = inf": "at most",
+    f"[streams.a]\nsilent_after_seconds = 1{'0' * 400}": "at most",
     "[streams.a]\nsilent_after_seconds = '1h'": "wrong type",
 }
 

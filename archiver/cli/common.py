@@ -246,7 +246,14 @@ def _settings(config: str | None) -> Settings:
     if config is not None:
         settings = read_settings(Path(config))
     else:
-        settings = read_settings(here) if here.is_file() else Settings()
+        try:
+            is_there = here.is_file()
+        except OSError as error:
+            raise ConfigError(
+                f"{FILE_NAME} cannot be looked for in this folder: {error.strerror}",
+                hint="go to a folder that this user may read, or name the file: --config FILE",
+            ) from error
+        settings = read_settings(here) if is_there else Settings()
     told = os.environ.get("ARCHIVER_PUBLISH_DELTA")
     if not told:
         return settings

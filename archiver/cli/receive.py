@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, json_text, settings_options
+from archiver.cli.common import EXIT_CODES, Context, json_text, printable, settings_options
+from archiver.cli.text import plural
 from archiver.errors import ConfigError
 from archiver.streams import (
     DEFAULT_SECRET_VARIABLE,
@@ -93,7 +94,10 @@ def receive_command(context: Context, only_check: bool, **options: Any) -> None:
 
 def _streams_text(streams: list[dict[str, Any]]) -> str:
     return "\n".join(
-        f"stream {one['name']}: {one['path']} -> {one['spool']} ({one['secrets']} secrets)" for one in streams
+        printable(
+            f"stream {one['name']}: {one['path']} -> {one['spool']} ({plural(one['secrets'], 'secret')})"
+        )
+        for one in streams
     )
 
 

@@ -181,6 +181,8 @@ def send_text(report: SendReport, kept: Path | None = None) -> str:
     lines += [f"problem: {problem}" for problem in report.problems]
     if report.unreadable > len(report.problems):
         lines.append(f"problem: {report.unreadable - len(report.problems):,} more stretches hold no delivery")
+    if report.not_acknowledged and report.last_failure and not report.stopped:
+        lines.append(f"the last failure: {report.last_failure}")
     if report.stopped:
         lines.append(f"stopped: {report.stopped}")
     if report.interrupted:

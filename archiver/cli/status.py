@@ -101,7 +101,8 @@ def _text(found: Status) -> str:
         for consumer in spool["consumers"]:
             waiting = f"{plural(consumer['files'], 'file')}, {bytes_text(consumer['bytes'])}"
             oldest = f", oldest since {consumer['oldest_at']}" if consumer["oldest_at"] else ""
-            lines.append(f"  consumer {printable(consumer['name'])}: {waiting} waiting{oldest}")
+            lies = f"{waiting} waiting{oldest}" if consumer["complete"] else "cannot be read"
+            lines.append(f"  consumer {printable(consumer['name'])}: {lies}")
     lines += [f"stream      {printable(hearing.stream)}: {_heard_text(hearing)}" for hearing in found.streams]
     lines += [
         printable(f"hold        {hold.name}: {cover_text(hold)}; {hold.reason}") for hold in found.holds

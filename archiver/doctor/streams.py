@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
+import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Final
 
-from archiver import clock, live
+from archiver import clock, durable, live
 from archiver.config import Settings
 from archiver.doctor.certificate import validities
 from archiver.errors import ConfigError, SourceError
 from archiver.ping import check_pings
-from archiver.signature import read_secrets
+from archiver.signature import may_be_variable, read_secrets
 from archiver.silence import Hearing, hearings
+from archiver.sources.names import printable
 from archiver.sources.waiting import count_waiting
 from archiver.store.health import Check
 from archiver.streams import Stream
@@ -70,7 +73,16 @@ def check_inbox(folder: Path, now_us: int) -> Iterator[Check]:
         yield Check(f"{name}: live segments", "warning", told, fix)
     else:
         yield Check(f"{name}: live segments", "ok", told)
+    problems = _consumers_without_links(folder)
+    for consumer, problem in problems.items():
+        fix = (
+            "give receiver and run the right to read, write and search it, on the spool's own file system; "
+            "what it missed is in the archive"
+        )
+        yield Check(f"{name}: {consumer}", "failed", f"takes no link: {problem}; it misses segments", fix)
     for consumer, left in waiting.consumers.items():
+        if f"consumer {consumer}" in problems:
+            continue
         age = left.oldest_seconds(now_us)
         told = f"{left.files} files, {left.bytes} bytes"
         if age > _DAY_SECONDS:
@@ -82,6 +94,41 @@ def check_inbox(folder: Path, now_us: int) -> Iterator[Check]:
             yield Check(f"{name}: consumer {consumer}", "warning", found, fix)
         else:
             yield Check(f"{name}: consumer {consumer}", "ok", told)
+
+
+def _consumers_without_links(folder: Path) -> dict[str, str]:
+    """Try to link a file for each consumer; return which folders take none from this user, and why."""
+    top = folder / live.CONSUMERS
+    if not os.path.lexists(top):
+        return {}
+    probe = folder / f".doctor-{secrets.token_hex(8)}"
+    problems = {}
+    try:
+        with os.scandir(top) as entries:
+            consumers = [entry.name for entry in entries if entry.is_dir(follow_symlinks=False)]
+        os.close(os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        for name in sorted(consumers):
+            if not name.startswith(".") and (why := _refusal(probe, top / name)) is not None:
+                problems[f"consumer {printable(name)}"] = why
+    except OSError as error:
+        problems[live.CONSUMERS] = error.strerror or str(error)
+    finally:
+        with contextlib.suppress(OSError):
+            probe.unlink(missing_ok=True)
+    return problems
+
+
+def _refusal(probe: Path, consumer: Path) -> str | None:
+    link = consumer / probe.name
+    try:
+        os.link(probe, link)
+        durable.sync_folder(consumer)
+    except OSError as error:
+        return error.strerror or str(error)
+    finally:
+        with contextlib.suppress(OSError):
+            link.unlink(missing_ok=True)
+    return None
 
 
 def _silence(hearing: Hearing) -> Check:
@@ -114,11 +161,12 @@ def _secrets(name: str, stream: Stream, environment: Mapping[str, str]) -> Check
     if not stream.secret_env and not stream.secret_file:
         fix = f"name them, if it is received here: secret_env or secret_file under [streams.{name}]"
         return Check(check, "skipped", "none is named", fix)
-    absent = [one for one in stream.secret_env if one not in environment]
+    # What is no variable's name may be a secret, and is not shown: `read_secrets` tells of it.
+    absent = [one for one in stream.secret_env if one not in environment and may_be_variable(one)]
     if absent:
         found = f"not set here: {', '.join(absent)}"
         return Check(check, "skipped", found, "the receiver's environment must have it; ask as its user")
-    hidden = [file for file in stream.secret_file if Path(file).exists() and not os.access(file, os.R_OK)]
+    hidden = [file for file in stream.secret_file if _is_hidden(file)]
     if hidden:
         found = f"this user may not read {', '.join(hidden)}"
         return Check(check, "skipped", found, "only the receiver's user must; ask as that user")
@@ -127,6 +175,17 @@ def _secrets(name: str, stream: Stream, environment: Mapping[str, str]) -> Check
     except ConfigError as error:
         return Check(check, "failed", error.message, error.hint or "`receive` would not start with it")
     return Check(check, "ok", f"{len(found_secrets)} can be read")
+
+
+def _is_hidden(file: str) -> bool:
+    """Whether a file is there, or may be, and this user may not read it."""
+    try:
+        Path(file).stat()
+    except PermissionError:
+        return True
+    except (OSError, ValueError):
+        return False
+    return not os.access(file, os.R_OK)
 
 
 def _certificate(path: Path, now_us: int) -> Check:

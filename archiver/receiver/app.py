@@ -72,8 +72,7 @@ class Receiver:
     @asynccontextmanager
     async def _lifespan(self, _: Any) -> AsyncIterator[None]:
         yield
-        for writer in self.writers:
-            await writer.stop()
+        await asyncio.gather(*(writer.stop() for writer in self.writers))
 
     async def _no_stream(self, _: Request, error: Exception) -> Response:
         status = int(getattr(error, "status_code", 404))

@@ -164,7 +164,7 @@ def _told(headers: list[tuple[bytes, bytes]]) -> tuple[bytes | None, int | None]
     length = None
     for name, value in headers:
         if name == _SIGNATURE:
-            signatures.append(value)
+            signatures.append(value.strip(b" \t"))  # what may stand around any value (RFC 9110, 5.5)
         elif name == b"content-length" and value.isdigit():
             length = int(value[:20])
     return (signatures[0] if len(signatures) == 1 else None), length

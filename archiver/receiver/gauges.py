@@ -134,7 +134,7 @@ class Gauges(Collector):
             ),
             _of_consumers(
                 "archiver_consumer_backlog_is_complete",
-                "0: there are more files than are counted, which bounds it.",
+                "0: there are more files than are counted, or the folder cannot be read.",
             ),
         ]
         segments = _of_spools("archiver_live_segments", "Segments that grow, or that dead receivers left.")

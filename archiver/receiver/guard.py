@@ -241,9 +241,9 @@ class GuardedProtocol(HttpToolsProtocol):
         if len(self.headers) > self._limits.most_headers:
             self.drop()
             raise ValueError("too many headers")
+        super().on_headers_complete()  # fails, with no cycle to answer in, if the target is no URL
         self._begins(_BODY)
         self._body_bytes = 0
-        super().on_headers_complete()
         # What follows are trailers: they are no headers of this request, and nobody asks for them.
         self.headers = []
         if self.is_known:

@@ -69,6 +69,12 @@ class Metrics:
             ("spool",),
             registry=self.registry,
         )
+        self._missed = Counter(
+            "archiver_consumer_links_missed",
+            "Segments that a folder under consumers/ did not take; the archive has them.",
+            ("spool",),
+            registry=self.registry,
+        )
         self._free = Gauge(
             "archiver_spool_free_bytes", "Room on the spool's disk.", ("spool",), registry=self.registry
         )
@@ -90,6 +96,7 @@ class Metrics:
             self._group.labels(spool),
             self._failures.labels(spool),
             self._sealed.labels(spool),
+            self._missed.labels(spool),
             self._free.labels(spool),
         )
 
@@ -144,15 +151,22 @@ class StreamMetrics:
 class SpoolMetrics:
     """Counters of one spool, used by its writer's thread."""
 
-    __slots__ = ("_failures", "_free", "_fsync", "_group", "_sealed")
+    __slots__ = ("_failures", "_free", "_fsync", "_group", "_missed", "_sealed")
 
     def __init__(
-        self, fsync: Histogram, group: Histogram, failures: Counter, sealed: Counter, free: Gauge
+        self,
+        fsync: Histogram,
+        group: Histogram,
+        failures: Counter,
+        sealed: Counter,
+        missed: Counter,
+        free: Gauge,
     ) -> None:
         self._fsync = fsync
         self._group = group
         self._failures = failures
         self._sealed = sealed
+        self._missed = missed
         self._free = free
 
     def synced(self, seconds: float, deliveries: int) -> None:
@@ -164,6 +178,9 @@ class SpoolMetrics:
 
     def sealed(self) -> None:
         self._sealed.inc()
+
+    def missed(self, consumers: int) -> None:
+        self._missed.inc(consumers)
 
     def free(self, count: int) -> None:
         self._free.set(count)

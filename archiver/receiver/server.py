@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import gc
 import logging
 import os
@@ -43,7 +44,13 @@ _GRACE_SECONDS: Final = 25
 _LAST_DELIVERIES_SECONDS: Final = 1.0
 _BACKLOG: Final = 1024
 _SPARE_HANDLES: Final = 256
-_FIRST_PASSED_HANDLE: Final = 3  # sd_listen_fds(3)
+_FIRST_PASSED_HANDLE: Final = 3
+_LISTEN_HINTS: Final[dict[int | None, str]] = {
+    errno.EADDRINUSE: "is another receiver running there? Port 0 takes a free one",
+    errno.EACCES: "a port below 1024 needs a right: take a higher one, or have systemd pass the socket",
+    errno.EADDRNOTAVAIL: "it is no address of this machine; 0.0.0.0 stands for all that it has",
+}
+_NAME_HINT: Final = "write HOST:PORT with an address of this machine: 127.0.0.1:8080"
 _SWITCH_SECONDS: Final = 0.0005
 _OBJECTS_BEFORE_COLLECTING: Final = 5_000
 
@@ -164,7 +171,8 @@ async def _serve(
             return
         for name, stream in streams.items():
             doors[stream.path].secrets = fresh[name]
-        _log.warning("secrets and certificate read again")
+        counts = ", ".join(f"{name} {len(found)}" for name, found in fresh.items())
+        _log.warning("secrets and certificate read again; secrets in force: %s", counts)
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -177,8 +185,7 @@ async def _serve(
     finally:
         watch.cancel()
         telling.cancel()
-        for writer in writers.values():
-            await writer.stop()
+        await asyncio.gather(*(writer.stop() for writer in writers.values()))
 
 
 async def _tell(servers: list[_Server], url: str, on_listening: Callable[[str], None]) -> None:
@@ -289,7 +296,12 @@ def _spool_of(settings: Settings, name: str, stream: Stream) -> Path:
     if told is None:
         raise ConfigError(f"stream {name} has no spool", hint="give --spool DIR, or folders in archiver.toml")
     folder = Path(told)
-    if not folder.is_dir():
+    try:
+        is_there = folder.is_dir()
+    except OSError as error:
+        hint = "let this user search the folders above it, or give another --spool"
+        raise ConfigError(f"{folder}: cannot be looked at: {error.strerror}", hint=hint) from error
+    if not is_there:
         raise ConfigError(f"{folder}: no such folder", hint="create the spool folder, or correct --spool")
     return folder.resolve()
 
@@ -312,24 +324,46 @@ def _tls_of(settings: Settings) -> ssl.SSLContext | None:
 
 
 def _sockets(listen: str, *, passed: bool = True) -> list[socket.socket]:
-    """Return the sockets to accept from: those that systemd passed, or new ones."""
-    if passed and os.environ.get("LISTEN_PID") == str(os.getpid()):
-        count = int(os.environ.pop("LISTEN_FDS", "0"))
-        handles = range(_FIRST_PASSED_HANDLE, _FIRST_PASSED_HANDLE + count)
-        if count:
-            return [socket.socket(fileno=handle) for handle in handles]
+    """Return the sockets to accept from, which listen already: those that systemd passed, or a new one."""
+    if passed and (found := _passed()):
+        return found
     host, port = parse_listen(listen)
+    with contextlib.ExitStack() as undone:
+        try:
+            family, kind, protocol, _, address = socket.getaddrinfo(
+                host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            one = undone.enter_context(socket.socket(family, kind, protocol))
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.bind(address)
+            # Two may be bound to one address, and one of them listens: uvloop does not tell the other.
+            one.listen(_BACKLOG)
+        except (OSError, ValueError) as error:  # a name that cannot be one is a ValueError
+            number = error.errno if isinstance(error, OSError) else None
+            told = error.strerror if isinstance(error, OSError) else "no such name"
+            raise ConfigError(
+                f"cannot listen on {listen}: {told or error}", hint=_LISTEN_HINTS.get(number, _NAME_HINT)
+            ) from error
+        undone.pop_all()
+    return [one]
+
+
+def _passed() -> list[socket.socket]:
+    """Return the sockets that systemd passed to this process, if it did (sd_listen_fds(3))."""
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return []
+    count = os.environ.pop("LISTEN_FDS", "0")
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        found = socket.socket(family, kind, protocol)
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        found.bind(address)
-    except OSError as error:
-        hint = "is another receiver running there? Port 0 takes a free one"
-        raise ConfigError(f"cannot listen on {listen}: {error.strerror or error}", hint=hint) from error
-    return [found]
+        handles = range(_FIRST_PASSED_HANDLE, _FIRST_PASSED_HANDLE + int(count))
+        found = [socket.socket(fileno=handle) for handle in handles]
+        for one in found:
+            one.listen(_BACKLOG)
+    except (OSError, ValueError) as error:
+        raise ConfigError(
+            f"LISTEN_FDS={count!r:.20}: not so many sockets to accept from were passed: {error}",
+            hint="a socket unit with ListenStream= passes them; without one leave LISTEN_PID unset",
+        ) from error
+    return found
 
 
 def _url_of(sockets: list[socket.socket], tls: ssl.SSLContext | None) -> str:

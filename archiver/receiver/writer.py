@@ -33,6 +33,8 @@ _QUIET_ROUNDS: Final = 4
 _GATHERING_SECONDS: Final = 0.002
 _TICK_SECONDS: Final = 1.0
 _RECOVER_SECONDS: Final = 5.0
+_RECOVERING_SECONDS: Final = 0.5
+_TELL_AGAIN_SECONDS: Final = 10.0
 _NOTE_SECONDS: Final = 5.0
 _LEAST_INODES: Final = 1_000
 _LAST_INSTANT_US: Final = 253_402_300_799_999_999
@@ -94,9 +96,12 @@ class SpoolWriter:
         self._waiting_bytes = 0
         self._segment: LiveSegment | None = None
         self._is_stopping = False
+        self._ends_by: float | None = None
         self._is_full = False
         self._hangs = False
         self._failed_at: float | None = None
+        self._told_at = 0.0
+        self._missed: frozenset[str] = frozenset()
         self._started_us = clock.now_us()
         self._heard: dict[str, int] = {}
         self._noted: dict[str, int | None] = {}
@@ -128,8 +133,10 @@ class SpoolWriter:
         Raises:
             RefusedError: It is not, or nobody knows.
         """
-        if self._is_stopping or not self._thread.is_alive():
+        if self._is_stopping:
             raise RefusedError("shutting down")
+        if not self._thread.is_alive():
+            raise RefusedError("an error in the receiver")
         if self._is_full:
             raise RefusedError("the disk is nearly full")
         if self._hangs:  # rather at once than after the sender's patience has ended
@@ -203,7 +210,9 @@ class SpoolWriter:
     async def stop(self) -> None:
         """Store what was taken, seal, end the thread. A disk that hangs is not waited for without end."""
         self._is_stopping = True
-        end = time.monotonic() + PATIENCE_SECONDS
+        if self._ends_by is None:  # being told again gives no more time
+            self._ends_by = time.monotonic() + PATIENCE_SECONDS
+        end = self._ends_by
         while self.waiting and self._thread.is_alive() and time.monotonic() < end:
             await asyncio.sleep(0.005)
         self._queue.put([])
@@ -278,8 +287,11 @@ class SpoolWriter:
         try:
             work()
         except Exception as error:  # noqa: BLE001  (whatever it is, the waiters must hear of it)
-            told = error.message if isinstance(error, ArchiverError) else repr(error)
-            _log.error("deliveries refused: %s", told)
+            told = _told(error)
+            # All are counted. A line for each would fill what may be the same disk.
+            if self.trouble is None or time.monotonic() - self._told_at > _TELL_AGAIN_SECONDS:
+                _log.error("deliveries refused: %s", told)
+                self._told_at = time.monotonic()
             self._metrics.failed()
             self.trouble = told
             self._failed_at = time.monotonic()
@@ -297,10 +309,25 @@ class SpoolWriter:
         try:
             if segment.seal() is not None:
                 self._metrics.sealed()
-        except SourceError as error:
-            _log.error("%s; it will be sealed later", error.message)
+                self._tell_missed(segment.missed)
+        except Exception as error:  # noqa: BLE001  (nor may it keep the waiters from their answer)
+            _log.error("%s; if it is still there it is sealed later", _told(error))
+
+    def _tell_missed(self, missed: tuple[str, ...]) -> None:
+        """Count each, and tell what is new: this happens at every seal until somebody mends it."""
+        self._metrics.missed(len(missed))
+        for one in sorted(frozenset(missed) - self._missed):
+            _log.error("%s: this consumer misses segments; see `archiver doctor --spool`", one)
+        self._missed = frozenset(missed)
 
     def _chores(self) -> None:
+        """Do what is due. Whatever fails there must not end the thread: then all would be refused."""
+        try:
+            self._do_what_is_due()
+        except Exception as error:  # noqa: BLE001
+            _log.error("%s: looking after the spool failed: %s", self.folder, _told(error))
+
+    def _do_what_is_due(self) -> None:
         segment = self._segment
         if segment is not None and (
             segment.bytes >= self._seal_bytes or time.monotonic() - segment.opened_at >= self._seal_seconds
@@ -354,9 +381,13 @@ class SpoolWriter:
         self._trying(work)
 
     def _recover(self) -> None:
-        """Seal what other receivers of this spool left when they died."""
+        """Seal what other receivers of this spool left when they died; if it is much, some of it.
+
+        Deliveries wait meanwhile.
+        """
         try:
-            for found in recover(self.folder):
+            for found in recover(self.folder, seconds=_RECOVERING_SECONDS):
+                self._tell_missed(found.missed)
                 torn = f"; {found.torn_bytes} bytes are torn" if found.torn_bytes else ""
                 _log.warning(
                     "%s: sealed for a receiver that died: %d deliveries%s",
@@ -377,3 +408,7 @@ class SpoolWriter:
                 self._noted[stream] = heard
             except OSError as error:
                 _log.warning("%s: cannot note when %s was heard: %s", self.folder, stream, error.strerror)
+
+
+def _told(error: Exception) -> str:
+    return error.message if isinstance(error, ArchiverError) else repr(error)

@@ -69,6 +69,12 @@ class Outcome(NamedTuple):
             return "a signed delivery does not follow a redirection: name the place that it leads to"
         return _HINTS.get(self.answer, "")
 
+    @property
+    def described(self) -> str:
+        """All of it that a person can use, on one line."""
+        told = f" ({self.told})" if self.told else ""
+        return f"{self.answer}{told}" + (f"; {self.hint}" if self.hint else "")
+
 
 class Target:
     """Where deliveries go: one URL, with connections that stay open. May be used from several threads.
@@ -215,7 +221,7 @@ def _seconds_of(retry_after: str | None) -> float | None:
         return float(told[:9])
     try:
         when = parsedate_to_datetime(told)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)

@@ -44,6 +44,7 @@ class SendReport:
             `unreachable`. Sums to `attempts`.
         bytes: Of the acknowledged bodies, repeats included.
         unreadable: Stretches of the input that hold no delivery, and so were not sent.
+        last_failure: How the last attempt that failed ended, and what may be done; None if none did.
         stopped: Why the stream was stopped, or None.
         rest_unread: Whether the stream ended before its input, so that nobody knows how much was left.
         interrupted: Whether somebody interrupted it.
@@ -62,6 +63,7 @@ class SendReport:
     answers: Counter[str] = field(default_factory=Counter)
     bytes: int = 0
     unreadable: int = 0
+    last_failure: str | None = None
     stopped: str | None = None
     rest_unread: bool = False
     interrupted: bool = False
@@ -97,6 +99,7 @@ class SendReport:
             "answers": dict(self.answers.most_common()),
             "bytes": self.bytes,
             "unreadable": self.unreadable,
+            "last_failure": self.last_failure,
             "stopped": self.stopped,
             "rest_unread": self.rest_unread,
             "interrupted": self.interrupted,

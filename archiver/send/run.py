@@ -239,6 +239,7 @@ class _Sender:
                 if self._on_acknowledged:
                     self._on_acknowledged(posting)
             else:
+                report.last_failure = outcome.described
                 self._failed_in_a_row += 1
                 if self._failed_in_a_row == self._options.stop_after:
                     self._stop(outcome)
@@ -246,11 +247,9 @@ class _Sender:
 
     def _stop(self, outcome: Outcome) -> None:
         self._stopping.set()
-        told = f" ({outcome.told})" if outcome.told else ""
-        hint = f"; {outcome.hint}" if outcome.hint else ""
         self._report.stopped = (
             f"{self._options.stop_after} failed in a row at {self._target.shown}; "
-            f"the last: {outcome.answer}{told}{hint}"
+            f"the last: {outcome.described}"
         )
 
     def _give_up(self, posting: Posting) -> None:

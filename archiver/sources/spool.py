@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import stat
 import time
@@ -22,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from archiver import durable, live, segment
+from archiver import clock, durable, live, segment
 from archiver.errors import SourceError
 from archiver.sources.base import Backlog
 from archiver.sources.claim import CLAIMS, LOCK, RECORD, Claim
@@ -36,6 +37,9 @@ MOST_FILES = 1000  # a commit lists them all
 
 # A compressed file counts for about what it will be, so that batches stay alike in memory and time.
 _COMPRESSED_WEIGHT = 8
+
+
+_log = logging.getLogger("archiver.run")
 
 
 class _Candidate(NamedTuple):
@@ -97,7 +101,9 @@ class SpoolSource:
         """
         troubles: list[SourceError] = []
         try:
-            live.recover(self.folder)
+            for found in live.recover(self.folder):
+                for missed in found.missed:
+                    _log.warning("%s: this consumer misses %s", missed, found.path.name)
         except SourceError as error:
             troubles.append(error)
         ready = self._ready()
@@ -135,7 +141,7 @@ class SpoolSource:
         return Backlog(
             files=len(stamps),
             bytes=sum(each.bytes for each in stamps),
-            oldest_at=min((each.mtime_ns // 1000 for each in stamps), default=None),
+            oldest_at=min((clock.nearest(each.mtime_ns // 1000) for each in stamps), default=None),
             claims=len(claims),
             unknown_names=unknown,
             unreadable=unreadable,

@@ -29,7 +29,8 @@ class Waiting:
 
     Attributes:
         oldest_at: When the oldest was last written, in microseconds since 1970.
-        is_complete: False: there were more names than were to be looked at, and there is more than this.
+        is_complete: False: there were more names than were to be looked at, or the folder cannot be
+            read; there is, or may be, more than this.
     """
 
     files: int = 0
@@ -38,7 +39,7 @@ class Waiting:
     is_complete: bool = True
 
     def add(self, status: os.stat_result) -> None:
-        written_at = status.st_mtime_ns // 1000
+        written_at = clock.nearest(status.st_mtime_ns // 1000)
         self.files += 1
         self.bytes += status.st_size
         self.oldest_at = written_at if self.oldest_at is None else min(self.oldest_at, written_at)
@@ -58,7 +59,8 @@ class SpoolWaiting:
 
     Attributes:
         archive: What `run` has not archived, or not acknowledged.
-        consumers: The same for the folders under `consumers/`, the first twenty by name.
+        consumers: The same for the folders under `consumers/`, the first twenty by name; none, if
+            that folder cannot be read.
         live_segments, live_bytes: What receivers write at this moment, or have left.
     """
 
@@ -91,6 +93,7 @@ def count_waiting(folder: Path, *, most_names: int | None = None) -> SpoolWaitin
         SourceError: A folder cannot be read.
     """
     found = SpoolWaiting()
+    consumers: list[Path] = []
     looks = _Looks(most_names)
 
     def sort(entry: os.DirEntry[str]) -> None:
@@ -112,9 +115,14 @@ def count_waiting(folder: Path, *, most_names: int | None = None) -> SpoolWaitin
         if not looks.taken() or not _each(claim, looks, claimed):
             found.archive.is_complete = False
             break
-    for consumer in _folders(folder / live.CONSUMERS)[:MOST_CONSUMERS]:
+    with contextlib.suppress(SourceError):
+        consumers = _folders(folder / live.CONSUMERS)
+    for consumer in consumers[:MOST_CONSUMERS]:
         waiting = found.consumers[printable(consumer.name)] = Waiting()
-        waiting.is_complete = _each(consumer, _Looks(most_names), consume(waiting))
+        try:
+            waiting.is_complete = _each(consumer, _Looks(most_names), consume(waiting))
+        except SourceError:  # it may be its reader's alone; that must not hide what waits for the archive
+            waiting.is_complete = False
     return found
 
 

@@ -12,7 +12,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from tests.faults.calls import FailingCalls, wait_until
+import pytest
+
+from tests.faults.calls import FailingCalls, Kind, wait_until
 from tests.faults.disks import Disk, fill
 from tests.faults.receiving import Senders, archive_all, check_received, deliver_once, ids_in, readiness
 from tests.services.receiving import ReceiverProcess
@@ -105,7 +107,14 @@ def test_a_write_that_ends_half_way_refuses_its_deliveries_alone(calls: FailingC
                 senders.wait_for(1, status=503)
                 senders.wait_for(30)
         assert receiver.terminate() == 0
-    check_received(spool, tmp_path / "archive", acknowledged=senders.acknowledged, sent=senders.sent)
+    # What was half written is taken back, so that nothing is torn.
+    check_received(
+        spool,
+        tmp_path / "archive",
+        acknowledged=senders.acknowledged,
+        sent=senders.sent,
+        reasons=frozenset(),
+    )
 
 
 def test_a_disk_that_hangs_is_answered_for_and_what_it_kept_is_a_duplicate(
@@ -140,19 +149,37 @@ def test_a_receiver_ends_although_its_disk_hangs(calls: FailingCalls, tmp_path: 
     check_received(spool, tmp_path / "archive", acknowledged={"before"}, sent={"before", "slow"})
 
 
+@pytest.mark.parametrize("kind", ["fsync", "folder", "write"])
+def test_a_receiver_told_to_end_while_its_disk_fails_loses_nothing(
+    calls: FailingCalls, tmp_path: Path, kind: Kind
+) -> None:
+    spool = tmp_path / "spool"
+    with ReceiverProcess(spool, words=("--seal-seconds", "1"), environment=calls.environment) as receiver:
+        with Senders(lambda: [receiver.url], threads=4) as senders:
+            senders.wait_for(20)
+            calls.fail(kind, skip=2)
+            senders.wait_for(10, status=503)
+            receiver.process.send_signal(signal.SIGTERM)
+            assert receiver.process.wait(60) == 0
+        assert senders.unanswered == []
+    calls.heal()
+    check_received(spool, tmp_path / "archive", acknowledged=senders.acknowledged, sent=senders.sent)
+
+
 def test_a_disk_that_is_nearly_full_refuses_until_there_is_room(disk: Disk, tmp_path: Path) -> None:
     spool = disk("spool", 8 << 10)
     words = ("--min-free-bytes", str(4 << 20), *EAGER)
-    _fill_and_make_room(spool, tmp_path, words, filler_bytes=6 << 20)
+    _fill_and_make_room(spool, tmp_path, words, filler_bytes=6 << 20, reason="nearly full")
 
 
 def test_a_disk_that_is_full_refuses_until_there_is_room(disk: Disk, tmp_path: Path) -> None:
     spool = disk("spool", 4 << 10)
-    _fill_and_make_room(spool, tmp_path, ("--min-free-bytes", "0", *EAGER), filler_bytes=None)
+    words = ("--min-free-bytes", "0", *EAGER)
+    _fill_and_make_room(spool, tmp_path, words, filler_bytes=None, reason="No space left")
 
 
 def _fill_and_make_room(
-    spool: Path, place: Path, words: tuple[str, ...], *, filler_bytes: int | None
+    spool: Path, place: Path, words: tuple[str, ...], *, filler_bytes: int | None, reason: str
 ) -> None:
     """Deliver, fill the disk beside it until deliveries are refused, make room, and deliver again."""
     location = place / "archive"
@@ -161,7 +188,7 @@ def _fill_and_make_room(
             senders.wait_for(20)
             filler = fill(spool, filler_bytes)
             senders.wait_for(20, status=503)
-            wait_until("it is not ready", lambda: not _is_ready(receiver))
+            wait_until(f"it is not ready: {reason}", lambda: reason in readiness(receiver.url)[1])
             filler.unlink()
             senders.wait_for(50)
             wait_until("it is ready again", lambda: _is_ready(receiver))
