@@ -74,7 +74,6 @@ def serve(
         ConfigError: A secret, a spool, a certificate or an address is missing or wrong.
         SourceError: A spool cannot be written to.
     """
-    settle_interpreter()
     limits = replace(limits, max_connections=_connections_with_handles(settings.receive.max_connections))
     streams = _streams_of(settings)
     secrets = _secrets_of(streams)
@@ -174,6 +173,7 @@ async def _serve(
         counts = ", ".join(f"{name} {len(found)}" for name, found in fresh.items())
         _log.warning("secrets and certificate read again; secrets in force: %s", counts)
 
+    settle_interpreter()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
