@@ -147,9 +147,8 @@ class LiveSegment:
             self._close()
 
     def _write(self, pieces: Sequence[bytes | bytearray]) -> None:
-        if (
-            sum(map(len, pieces)) <= _LARGEST_COPY_BYTES
-        ):  # one call for many small ones, no copy of large ones
+        # One call for many small ones, no copy of large ones.
+        if sum(map(len, pieces)) <= _LARGEST_COPY_BYTES:
             pieces = [b"".join(pieces)]
         for piece in pieces:
             content = memoryview(piece)
