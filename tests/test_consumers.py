@@ -16,9 +16,9 @@ from archiver.segment import frame_head
 from archiver.sources.spool import SpoolSource
 from archiver.sources.waiting import count_waiting
 from archiver.store.health import Check
-from tests.faults.calls import wait_until
 from tests.faults.disks import Disk, disk  # noqa: F401  (a fixture)
 from tests.faults.receiving import check_received, deliver_once, ids_in
+from tests.services.process import wait_until
 from tests.services.receiving import ReceiverProcess
 from tests.support import RECEIVED_US, event
 

@@ -12,13 +12,14 @@ import re
 import secrets
 import shlex
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+
+from tests.services.process import free_ports
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -109,12 +110,6 @@ class Shell:
         self._process.communicate(timeout=30)
 
 
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
-
-
 def unchanging(line: str) -> str:
     for pattern, name in CHANGING:
         line = re.sub(pattern, name, line)
@@ -144,7 +139,7 @@ def test_a_session_shows_what_comes_out(
     assert len(shown) == 2
     steps = session(shown[number])
     assert len(steps) > 8
-    port = str(free_port())
+    port = str(free_ports(1)[0])
     with Shell(here, shell_environment) as shell:
         for place, step in enumerate(steps):
             code, output = shell.run(step.command.replace(_SHOWN_PORT, port))

@@ -313,17 +313,16 @@ def test_few_open_files_mean_fewer_connections_and_not_a_receiver_that_accepts_n
             assert delivers(receiver)
 
 
-def test_tls_handshakes_that_never_end_keep_nobody_out(tmp_path: Path) -> None:
+def over_tls(tmp_path: Path) -> tuple[tuple[str, ...], ssl.SSLContext]:
+    """Return the options of a receiver over TLS with room for 40 connections, and a client's trust in it."""
     certificate = self_signed(tmp_path)
+    words = ("--tls-cert", str(certificate.chain), "--tls-key", str(certificate.key))
     trusting = ssl.create_default_context(cafile=str(certificate.chain))
-    words = (
-        "--tls-cert",
-        str(certificate.chain),
-        "--tls-key",
-        str(certificate.key),
-        "--max-connections",
-        "40",
-    )
+    return (*words, "--max-connections", "40"), trusting
+
+
+def test_tls_handshakes_that_never_end_keep_nobody_out(tmp_path: Path) -> None:
+    words, trusting = over_tls(tmp_path)
     with receiving(tmp_path, *words, handshakes=50, handshake_seconds=60.0) as receiver, ExitStack() as stack:
         assert delivers(receiver, trusting)
         before = receiver.peak_bytes
@@ -342,16 +341,7 @@ def test_tls_handshakes_that_never_end_keep_nobody_out(tmp_path: Path) -> None:
 
 
 def test_idle_and_slow_connections_are_bounded_over_tls_too(tmp_path: Path) -> None:
-    certificate = self_signed(tmp_path)
-    trusting = ssl.create_default_context(cafile=str(certificate.chain))
-    words = (
-        "--tls-cert",
-        str(certificate.chain),
-        "--tls-key",
-        str(certificate.key),
-        "--max-connections",
-        "40",
-    )
+    words, trusting = over_tls(tmp_path)
     with receiving(tmp_path, *words, **dict.fromkeys(QUICK, 60.0)) as receiver, ExitStack() as stack:
         known = stack.enter_context(Wire(receiver.port, tls=trusting))
         for number in range(100):

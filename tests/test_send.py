@@ -18,6 +18,7 @@ from archiver.send.report import Latencies
 from archiver.signature import HEADER, Secrets
 from tests.services.answering import CUT, RESET, Answer, Request, scripted, stand_in, statuses
 from tests.services.certificates import self_signed
+from tests.services.process import free_ports
 from tests.services.receiving import SIGNER, ReceiverProcess, bodies_of
 
 ODD = [b'{"a": 1}', b"", b"\xff\xfe not text \n\r\n\x00", b" [1, 2]\n", "ä\u2028".encode(), b"x" * 3_000_000]
@@ -31,12 +32,6 @@ def at_once(**options: object) -> SendOptions:
     """Options without waits, for one delivery after another unless told otherwise."""
     usual: dict[str, object] = {"concurrency": 1, "backoff_seconds": 0.0}
     return SendOptions(**{**usual, **options})  # type: ignore[arg-type]
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 def adds_up(report: SendReport) -> bool:
@@ -205,7 +200,7 @@ def test_it_never_stops_if_told_so() -> None:
 
 
 def test_nobody_at_the_address_says_so() -> None:
-    report = send(bodies(5), f"http://127.0.0.1:{free_port()}/webhook", SIGNER, at_once())
+    report = send(bodies(5), f"http://127.0.0.1:{free_ports(1)[0]}/webhook", SIGNER, at_once())
     assert report.answers == {"refused": 3}
     assert report.stopped is not None
     assert "is the receiver running" in report.stopped
@@ -414,7 +409,7 @@ def test_a_real_receiver_has_what_it_acknowledged(tmp_path: Path) -> None:
 
 
 def test_a_receiver_that_is_killed_and_comes_back_loses_nothing_acknowledged(tmp_path: Path) -> None:
-    spool, listen = tmp_path / "spool", f"127.0.0.1:{free_port()}"
+    spool, listen = tmp_path / "spool", f"127.0.0.1:{free_ports(1)[0]}"
     acknowledged: list[Posting] = []
     receiver = ReceiverProcess(spool, listen=listen).start()
     second = ReceiverProcess(spool, listen=listen)

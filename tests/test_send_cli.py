@@ -9,8 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from archiver.errors import ConfigError, IntegrityError, SourceError
 from archiver.segment import MAGIC, SegmentWriter, read_frames
 from archiver.send import NotDelivered, SendReport, open_inputs
 from tests.services.answering import Answer, stand_in, statuses
+from tests.services.process import wait_until
 from tests.services.receiving import SECRET, SECRET_VARIABLE, SIGNER
 
 LINES = [b'{"number": %d}' % number for number in range(30)]
@@ -53,13 +52,6 @@ def archiver(*words: str | Path, **options: Any) -> subprocess.CompletedProcess[
     return subprocess.run(
         line, env=environment, capture_output=True, text=True, timeout=60, check=False, **options
     )
-
-
-def wait_until(holds: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +222,7 @@ def test_an_interruption_ends_at_once_and_reports(tmp_path: Path) -> None:
         )
         process = subprocess.Popen(line, env=environment, stdout=subprocess.PIPE, text=True)
         try:
-            wait_until(lambda: len(there.requests) >= 9)
+            wait_until("nine attempts", lambda: len(there.requests) >= 9, 30)
             process.send_signal(signal.SIGINT)
             said, _ = process.communicate(timeout=30)
         finally:
@@ -254,7 +246,7 @@ def test_lines_on_standard_input_leave_as_they_come() -> None:
             assert process.stdin is not None
             process.stdin.write(b'{"a": 1}\n{"b"')
             process.stdin.flush()
-            wait_until(lambda: there.bodies == [b'{"a": 1}'])
+            wait_until("it has arrived", lambda: there.bodies == [b'{"a": 1}'], 30)
             said, _ = process.communicate(b": 2}", timeout=30)
         finally:
             process.kill()
@@ -322,7 +314,7 @@ def test_the_demo_stops_its_receiver_when_it_is_stopped_itself(tmp_path: Path) -
             line, env=environment, cwd=tmp_path, stdout=said, stderr=said, start_new_session=True
         )
     try:
-        wait_until(lambda: "archiver send" in (tmp_path / "said").read_text(), 60)
+        wait_until("it sends", lambda: "archiver send" in (tmp_path / "said").read_text(), 60)
         process.send_signal(signal.SIGTERM)
         assert process.wait(timeout=60) == 130
     finally:

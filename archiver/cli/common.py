@@ -87,8 +87,9 @@ class Context:
         click.echo(json_text(document) if self.json else text)
 
 
-def _option(*names: str, **parts: Any) -> Callable[[Any], Any]:
-    variable = "ARCHIVER_" + names[0].lstrip("-").replace("-", "_").upper()
+def option_with_variable(*names: str, prefix: str = "", **parts: Any) -> Callable[[Any], Any]:
+    """As `click.option`, with its `ARCHIVER_*` variable: of the first name, behind `prefix`."""
+    variable = f"ARCHIVER_{prefix}" + names[0].lstrip("-").replace("-", "_").upper()
     return click.option(*names, envvar=variable, show_envvar=True, **parts)
 
 
@@ -110,16 +111,16 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
     for option in reversed(
         [
-            _option(
+            option_with_variable(
                 "--config",
                 "-c",
                 metavar="FILE",
                 help=f"Configuration; default: ./{FILE_NAME} if it is there.",
             ),
-            _option("--json", "as_json", is_flag=True, help="Print one JSON document."),
-            _option("--quiet", "-q", is_flag=True, help="No progress."),
-            _option("--verbose", "-v", is_flag=True, help="Say more on stderr."),
-            _option(
+            option_with_variable("--json", "as_json", is_flag=True, help="Print one JSON document."),
+            option_with_variable("--quiet", "-q", is_flag=True, help="No progress."),
+            option_with_variable("--verbose", "-v", is_flag=True, help="Say more on stderr."),
+            option_with_variable(
                 "--log-format",
                 type=click.Choice(["text", "json"]),
                 default="text",
@@ -155,10 +156,14 @@ def archive_options(function: Callable[..., Any]) -> Callable[..., Any]:
     whole = settings_options(command)
     for option in reversed(
         [
-            _option("--archive", "-a", metavar="LOCATION", help="A folder, or s3://bucket/prefix."),
-            _option("--endpoint-url", metavar="URL", help="An S3-compatible server other than AWS."),
-            _option("--region", metavar="NAME", help="The bucket's region."),
-            _option(
+            option_with_variable(
+                "--archive", "-a", metavar="LOCATION", help="A folder, or s3://bucket/prefix."
+            ),
+            option_with_variable(
+                "--endpoint-url", metavar="URL", help="An S3-compatible server other than AWS."
+            ),
+            option_with_variable("--region", metavar="NAME", help="The bucket's region."),
+            option_with_variable(
                 "--addressing-style",
                 type=click.Choice(["auto", "path", "virtual"]),
                 help="Of the bucket's URL.",
@@ -186,7 +191,7 @@ def as_of_option(function: Callable[..., Any]) -> Callable[..., Any]:
                 context.as_of = AsOf(time_us=parse_when(told, clock.now_us()))
         return function(context, *args, **rest)
 
-    add = _option(
+    add = option_with_variable(
         "--as-of",
         metavar="COMMIT|WHEN",
         help="Read the archive as it was after a commit (42) or at a time (2026-03-26, 7d).",
@@ -226,16 +231,22 @@ def write_options(function: Callable[..., Any]) -> Callable[..., Any]:
         return function(context, *args, **rest)
 
     for option in (
-        _option("--object-lock-keep", metavar="SPAN", help="S3: lock for so long: 400d, 13mo, 7y."),
-        _option(
+        option_with_variable(
+            "--object-lock-keep", metavar="SPAN", help="S3: lock for so long: 400d, 13mo, 7y."
+        ),
+        option_with_variable(
             "--object-lock",
             type=click.Choice(["off", "governance", "compliance"]),
             help="S3: lock each object once it is committed.",
         ),
-        _option("--tag", multiple=True, metavar="KEY=VALUE", help="S3: put on every object; several times."),
-        _option("--kms-key-id", metavar="ID", help="S3: the key for aws:kms."),
-        _option("--server-side-encryption", metavar="KIND", help="S3: AES256, aws:kms or aws:kms:dsse."),
-        _option("--storage-class", metavar="CLASS", help="S3: such as STANDARD_IA."),
+        option_with_variable(
+            "--tag", multiple=True, metavar="KEY=VALUE", help="S3: put on every object; several times."
+        ),
+        option_with_variable("--kms-key-id", metavar="ID", help="S3: the key for aws:kms."),
+        option_with_variable(
+            "--server-side-encryption", metavar="KIND", help="S3: AES256, aws:kms or aws:kms:dsse."
+        ),
+        option_with_variable("--storage-class", metavar="CLASS", help="S3: such as STANDARD_IA."),
     ):
         command = option(command)
     return command

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from archiver.cli.common import option_with_variable
 from archiver.cli.text import bytes_text, plural
 from archiver.progress import Progress, Silent
 
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 _SHARE = click.FloatRange(0, 1)
 
 
-def _option(*names: str, **parts: Any) -> Callable[[Any], Any]:
-    variable = "ARCHIVER_GENERATE_" + names[0].lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, show_default=True, **parts)
+_option = partial(option_with_variable, prefix="GENERATE_", show_default=True)
 
 
 @click.command(

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.common import EXIT_CODES, Context, json_text, printable, settings_options
+from archiver.cli.common import (
+    EXIT_CODES,
+    Context,
+    json_text,
+    option_with_variable,
+    printable,
+    settings_options,
+)
 from archiver.cli.text import plural
 from archiver.errors import ConfigError
 from archiver.streams import (
@@ -24,37 +30,40 @@ if TYPE_CHECKING:
     from archiver.config import Settings
 
 
-def _option(*names: str, **parts: Any) -> Callable[[Any], Any]:
-    variable = "ARCHIVER_" + names[0].lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **parts)
-
-
 @click.command("receive", epilog=EXIT_CODES)
 @settings_options
-@_option("--spool", metavar="DIR", help="Folder that the deliveries go to; for streams that name none.")
-@_option("--listen", metavar="HOST:PORT", help="Default 127.0.0.1:8080; port 0 takes a free one.")
-@_option(
+@option_with_variable(
+    "--spool", metavar="DIR", help="Folder that the deliveries go to; for streams that name none."
+)
+@option_with_variable(
+    "--listen", metavar="HOST:PORT", help="Default 127.0.0.1:8080; port 0 takes a free one."
+)
+@option_with_variable(
     "--secret-env",
     multiple=True,
     metavar="NAME",
     help=f"Variable with the signing secret, one a line; default {DEFAULT_SECRET_VARIABLE}.",
 )
-@_option("--secret-file", multiple=True, metavar="FILE", help="File with the signing secret, one a line.")
-@_option(
+@option_with_variable(
+    "--secret-file", multiple=True, metavar="FILE", help="File with the signing secret, one a line."
+)
+@option_with_variable(
     "--path", metavar="PATH", help=f"Of the one stream, if none is configured; default /{DEFAULT_STREAM}."
 )
-@_option("--tls-cert", metavar="FILE", help="Certificate chain as PEM: HTTPS without a proxy.")
-@_option("--tls-key", metavar="FILE", help="Its key as PEM, without a password.")
-@_option(
+@option_with_variable("--tls-cert", metavar="FILE", help="Certificate chain as PEM: HTTPS without a proxy.")
+@option_with_variable("--tls-key", metavar="FILE", help="Its key as PEM, without a password.")
+@option_with_variable(
     "--metrics-listen",
     metavar="HOST:PORT",
     help="Answer /healthz, /readyz and /metrics here, and not at --listen.",
 )
-@_option("--seal-seconds", type=float, help="`run` sees a delivery after so long; default 5.")
-@_option("--seal-bytes", type=int, help="A segment is sealed at this size; default 64 MiB.")
-@_option("--min-free-bytes", type=int, help="Refuse with less room on the disk; default 128 MiB.")
-@_option("--max-connections", type=int, help="Open at once; default 1024.")
-@_option("--check", "only_check", is_flag=True, help="Read configuration and secrets, and end.")
+@option_with_variable("--seal-seconds", type=float, help="`run` sees a delivery after so long; default 5.")
+@option_with_variable("--seal-bytes", type=int, help="A segment is sealed at this size; default 64 MiB.")
+@option_with_variable(
+    "--min-free-bytes", type=int, help="Refuse with less room on the disk; default 128 MiB."
+)
+@option_with_variable("--max-connections", type=int, help="Open at once; default 1024.")
+@option_with_variable("--check", "only_check", is_flag=True, help="Read configuration and secrets, and end.")
 def receive_command(context: Context, only_check: bool, **options: Any) -> None:
     """Take signed deliveries over HTTP into the spool; a delivery that was answered 2xx is not lost.
 

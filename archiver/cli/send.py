@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.common import json_text, printable
+from archiver.cli.common import json_text, option_with_variable, printable
 from archiver.cli.text import bytes_text, plural
 from archiver.errors import ArchiverError
 from archiver.progress import Progress, Silent
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
 _FILE = click.Path(dir_okay=False, path_type=Path)
 
 
-def _option(*names: str, **parts: Any) -> Callable[[Any], Any]:
-    variable = "ARCHIVER_SEND_" + names[0].lstrip("-").replace("-", "_").upper()
-    return click.option(*names, envvar=variable, show_envvar=True, **{"show_default": True} | parts)
+_option = partial(option_with_variable, prefix="SEND_", show_default=True)
 
 
 @click.command(

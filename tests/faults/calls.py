@@ -9,8 +9,7 @@ import errno
 import os
 import shutil
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
@@ -99,11 +98,3 @@ def calls(failing_calls_library: Path, tmp_path: Path) -> Iterator[FailingCalls]
     yield FailingCalls(failing_calls_library, folder)
     # A process that hangs in a call must not outlive its test.
     (folder / "rule").unlink(missing_ok=True)
-
-
-def wait_until(what: str, holds: Callable[[], object], seconds: float = 60) -> None:
-    """Wait until `holds()` is true; `what` is said if it never is."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
-        time.sleep(0.01)

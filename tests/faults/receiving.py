@@ -23,9 +23,9 @@ from archiver.runs import run_spools
 from archiver.segment import Frame, read_frames
 from archiver.signature import HEADER
 from archiver.store.local import LocalStore
-from tests.faults.calls import wait_until
 from tests.faults.check import check_archive, spool_is_empty
 from tests.faults.runs import finish, kill_after, start_run
+from tests.services.process import wait_until
 from tests.services.receiving import SIGNER
 from tests.support import event
 

@@ -14,9 +14,10 @@ from typing import Final
 
 import pytest
 
-from tests.faults.calls import FailingCalls, Kind, wait_until
+from tests.faults.calls import FailingCalls, Kind
 from tests.faults.disks import Disk, fill
 from tests.faults.receiving import Senders, archive_all, check_received, deliver_once, ids_in, readiness
+from tests.services.process import wait_until
 from tests.services.receiving import ReceiverProcess
 
 EAGER: Final = ("--seal-seconds", "0.2")

@@ -14,9 +14,8 @@ from typing import Final
 import pytest
 
 from archiver.signature import HEADER
-from tests.faults.calls import wait_until
 from tests.faults.receiving import Senders, archive_all, check_received, deliver_once, ids_in, runs_beside
-from tests.services.process import free_ports
+from tests.services.process import free_ports, wait_until
 from tests.services.receiving import SIGNER, ReceiverProcess
 from tests.support import event
 

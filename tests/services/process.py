@@ -10,7 +10,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 
@@ -28,6 +28,14 @@ def free_ports(count: int) -> list[int]:
     finally:
         for one in held:
             one.close()
+
+
+def wait_until(what: str, holds: Callable[[], object], seconds: float = 60) -> None:
+    """Wait until `holds()` is true; `what` is said if it never is."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        time.sleep(0.01)
 
 
 def _bound(command: Sequence[str], *, user: str | None) -> list[str]:
