@@ -59,7 +59,7 @@ class CollectReport:
             snapshot since the first of them expired.
         oldest_readable: The oldest commit that may be asked for afterwards.
         caches: Objects of caches that were replaced and deleted.
-        temporaries: Half-written files of killed writers that were removed, too.
+        temporaries: Half-written files of killed writers and their probes of the store; removed, too.
         hidden: Objects that no listing shows any more, while the bucket keeps their versions.
         kept: What the store does not let go, with why: Object Lock, a legal hold of the store.
     """
@@ -178,6 +178,7 @@ def collect(
         _drop_caches(archive.store, grace, report)
         seconds = max(grace, SHORTEST_GRACE).total_seconds()
         report.temporaries = archive.store.delete_temporaries(older_than_seconds=seconds)
+        report.temporaries += _drop_probes(archive.store, seconds)
     return report
 
 
@@ -220,6 +221,20 @@ def _drop_caches(store: Store, grace: timedelta, report: CollectReport) -> None:
         log.warning("replaced caches stay: %s", error.message)
     else:
         report.caches = len(replaced)
+
+
+def _drop_probes(store: Store, older_than_seconds: float) -> int:
+    """Delete what was written to try the store, by somebody who was killed before the end of it."""
+    probes = list(store.list(layout.PROBES))
+    if not probes:
+        return 0
+    limit = _now(store) - timedelta(seconds=older_than_seconds)  # a younger one may still be needed
+    old = [info.key for info in probes if info.modified_at <= limit]
+    try:
+        return len(old) - len(store.delete(old).kept)
+    except PermissionDeniedError as error:
+        log.warning("old probes stay: %s", error.message)
+        return 0
 
 
 def _refuse_haste(grace: timedelta, keep_snapshots: timedelta, *, force: bool) -> None:

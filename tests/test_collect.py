@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner
@@ -366,6 +366,20 @@ def test_who_may_not_delete_probes_and_caches_collects_all_the_same(
     report = collect(archive, grace=NOW, force=True)
     assert (report.deleted, report.caches) == ([key], 0)
     assert "replaced caches stay" in caplog.text
+
+
+def test_probes_of_somebody_who_was_killed_go_once_nobody_can_need_them(archive: Archive) -> None:
+    store = cast(LocalStore, archive.store)
+    old, young = f"{layout.PROBES}0-0", f"{layout.PROBES}0-1"
+    for key in (old, young):
+        store.put(key, b"x")
+    path = store.local_path(old)
+    assert path is not None
+    os.utime(path, (time.time() - 3700,) * 2)
+    # However short the grace: a first run that tries the store at this moment must not be misled.
+    assert collect(archive, grace=NOW, force=True, dry_run=True).temporaries == 0
+    assert collect(archive, grace=NOW, force=True).temporaries == 1
+    assert [info.key for info in store.list(layout.PROBES)] == [young]
 
 
 def test_a_file_that_the_folded_ledger_forgot_is_explained_by_its_commit(archive: Archive) -> None:
