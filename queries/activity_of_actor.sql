@@ -1,28 +1,10 @@
 -- title: Everything an actor did
 -- answers: What did this actor do, when, to what, and from where?
 -- when: An account is under suspicion, or its owner asks what is known about them.
--- param actor VARCHAR '' the actor's id; empty for the actor of the most deletions and exports
 -- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
-WITH parameters AS (
-    SELECT
-        '' AS actor,
-        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
-        TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until
-),
-most_destructive AS (
-    SELECT actor_id
-    FROM events, parameters
-    WHERE event_time >= since AND event_time < until
-        AND (action LIKE '%.deleted' OR action LIKE '%.exported')
-    GROUP BY actor_id
-    ORDER BY count(*) DESC, actor_id
-    LIMIT 1
-),
-chosen AS (
-    SELECT coalesce(nullif(actor, ''), (SELECT actor_id FROM most_destructive)) AS actor
-    FROM parameters
-)
+-- param workspace VARCHAR NULL only this workspace
+-- param actor VARCHAR NULL the actor's id; without it, everybody
 SELECT
     event_time,
     action,
@@ -34,8 +16,9 @@ SELECT
     session_id,
     workspace_id,
     id
-FROM events, parameters
-WHERE actor_id = (SELECT actor FROM chosen)
-    AND event_time >= since AND event_time < until
+FROM events
+WHERE dt BETWEEN $since_day AND $until_day
+    AND event_time >= $since AND event_time < $until
+    AND ($workspace IS NULL OR workspace = $workspace)
+    AND ($actor IS NULL OR actor_id = $actor)
 ORDER BY event_time, id
-LIMIT 10000;

@@ -3,21 +3,17 @@
 -- when: After a brute-force alert, and before believing that an account is still its owner's.
 -- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
+-- param workspace VARCHAR NULL only this workspace
 -- param failures INTEGER 10 at least so many failures before the success
 -- param within_minutes INTEGER 60 the failures lie at most so long before the success
-WITH parameters AS (
-    SELECT
-        TIMESTAMPTZ '1970-01-01 00:00:00+00' AS since,
-        TIMESTAMPTZ '2100-01-01 00:00:00+00' AS until,
-        10 AS failures,
-        60 AS within_minutes
-),
-logins AS (
+WITH logins AS (
     SELECT
         workspace_id, actor_id, actor_name, event_time, ip_country, ip_address, id,
         action LIKE '%failed' AS is_failure
-    FROM events, parameters
-    WHERE event_time >= since AND event_time < until
+    FROM events
+    WHERE dt BETWEEN $since_day AND $until_day
+    AND event_time >= $since AND event_time < $until
+    AND ($workspace IS NULL OR workspace = $workspace)
         -- "_" is any character, so login.failed as well
         AND (action LIKE '%.login' OR action LIKE '%login_failed')
 ),
@@ -32,12 +28,11 @@ attempts AS (
         success.id AS success_id,
         failure.event_time AS failed_at
     FROM logins AS success
-    CROSS JOIN parameters
     INNER JOIN logins AS failure
         ON failure.workspace_id = success.workspace_id
         AND failure.actor_id = success.actor_id
         AND failure.event_time < success.event_time
-        AND failure.event_time >= success.event_time - within_minutes * INTERVAL '1' MINUTE
+        AND failure.event_time >= success.event_time - $within_minutes * INTERVAL '1' MINUTE
     WHERE failure.is_failure AND NOT success.is_failure
 )
 SELECT
@@ -52,6 +47,5 @@ SELECT
     success_id
 FROM attempts
 GROUP BY workspace_id, actor_id, succeeded_at, success_id
-HAVING count(*) >= (SELECT failures FROM parameters)
+HAVING count(*) >= $failures
 ORDER BY failures DESC, succeeded_at, success_id
-LIMIT 100;

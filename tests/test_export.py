@@ -16,10 +16,10 @@ from archiver import clock
 from archiver.archive import Archive, open_archive
 from archiver.cli.export import export_command
 from archiver.cli.sql import sql_command
-from archiver.cli.times import parse_when
 from archiver.errors import ConfigError, IntegrityError, ObjectNotFoundError
 from archiver.export import export
 from archiver.store.base import Store
+from archiver.times import parse_when
 from tests.support import alert, archive_bodies, event, new_archive
 
 NOON = clock.from_text("2026-03-27T12:00:00.000000Z")

@@ -182,7 +182,7 @@ def as_of_option(function: Callable[..., Any]) -> Callable[..., Any]:
         if as_of is not None:
             from archiver import clock
             from archiver.archive import AsOf
-            from archiver.cli.times import parse_when
+            from archiver.times import parse_when
 
             told = as_of.strip()
             if told.isascii() and told.isdigit():

@@ -129,8 +129,8 @@ def _policy(
     until: str | None,
 ) -> Policy:
     from archiver import clock
-    from archiver.cli.times import parse_when
     from archiver.compact import Policy
+    from archiver.times import parse_when
 
     now = clock.now_us()
     return Policy(

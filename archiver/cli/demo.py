@@ -47,8 +47,6 @@ _QUESTIONS = (
 @click.option("--events", default=20_000, show_default=True, envvar="ARCHIVER_DEMO_EVENTS", show_envvar=True)
 def demo_command(folder: Path, events: int) -> None:
     """Start a receiver, send it signed deliveries, archive them, verify the archive, ask three questions."""
-    from archiver.query.catalog import query_path
-
     _clear(folder)
     started = time.monotonic()
     spool, archive, deliveries = folder / "spool", folder / "archive", folder / "deliveries"
@@ -79,7 +77,7 @@ def demo_command(folder: Path, events: int) -> None:
     _archiver("verify", "--archive", str(archive), environment=secret)
     for number, (question, name) in enumerate(_QUESTIONS, start=7):
         _say(f"{number}  {question}")
-        _archiver("sql", "--file", str(query_path(name)), "--archive", str(archive), environment=secret)
+        _archiver("query", name, "--archive", str(archive), environment=secret)
     _say(f"Done in {time.monotonic() - started:.0f} s. Everything lies in {folder}/:")
     click.echo(f"""\
   {archive}/events/        Parquet by workspace and day; any engine reads it

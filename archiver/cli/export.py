@@ -53,8 +53,8 @@ def export_command(
     against its digest in the ledger (exit 20 if it differs).
     """
     from archiver import clock
-    from archiver.cli.times import parse_when
     from archiver.export import export
+    from archiver.times import parse_when
 
     if context.json and output is None:
         raise click.UsageError("--json needs --output: the bodies themselves go to stdout")

@@ -76,9 +76,9 @@ def set_command(
     alone while the hold is in force.
     """
     from archiver import clock
-    from archiver.cli.times import parse_when
     from archiver.holds import set_hold
     from archiver.ledger.entry import Hold
+    from archiver.times import parse_when
 
     now = clock.now_us()
     bounds = [None if when is None else parse_when(when, now) for when in (since, until)]

@@ -23,6 +23,8 @@ _VERBS: Final = {
     "run": ("archiver.cli.run", "run_command", "Archive what the spool holds; for cron."),
     "status": ("archiver.cli.status", "status_command", "Head, files, rows, spool backlog, quarantine."),
     "sql": ("archiver.cli.sql", "sql_command", "Ask the archive a question in SQL."),
+    "query": ("archiver.cli.query", "query_group", "Ask a named query, such as failed_logins."),
+    "queries": ("archiver.cli.query", "queries_group", "List the named queries; show one."),
     "export": ("archiver.cli.export", "export_command", "Write the bodies as they came, one a line."),
     "explain": ("archiver.cli.explain", "explain_command", "Say where an event came from."),
     "quarantine": ("archiver.cli.quarantine", "quarantine_group", "List, show, requeue what was rejected."),

@@ -37,9 +37,12 @@ _DAY_US: Final = 86_400_000_000
 _READERS: Final = 16
 _BATCH_ROWS: Final = 10_000
 
+# Where a row lies, as other engines see it: behind the columns of each dataset, both text.
+PARTITION: Final = ("workspace", "dt")
 # The base's own: where a row lies, how it came, and the bytes that it is.
 _NOT_SUPPLEMENTED: Final = frozenset(
     {"workspace_id", "id", "shape", "event_time", "received_at", "source", "ordinal", "body", "origin"}
+    | {*PARTITION}
 )
 # What a JSON-lines file does not know any more.
 _LOST_IN_LINES: Final = frozenset({"received_at", "source", "ordinal", "origin"})
@@ -181,9 +184,14 @@ class Scans:
             if paths:
                 listed = ", ".join(_quoted(path) for path in paths)
                 names = ", ".join(f'"{column}"' for column in columns.SCHEMAS[dataset].names)
+                # Of each file a constant, which costs a statement nothing. A `dt=` further up
+                # in the path would be another's.
+                partitioned = "=" not in paths[0].removesuffix(self.files[dataset][0].key)
+                day = "dt" if partitioned else "CAST(CAST(event_time AS DATE) AS VARCHAR) AS dt"
                 connection.execute(
-                    f"CREATE VIEW {name} AS SELECT {names} "  # noqa: S608 - our own names, quoted paths
-                    f"FROM read_parquet([{listed}], hive_partitioning=false)"
+                    f"CREATE VIEW {name} AS SELECT {names}, workspace_id AS workspace, {day} "  # noqa: S608 - our own names, quoted paths
+                    f"FROM read_parquet([{listed}], hive_partitioning={partitioned}, "
+                    "hive_types_autocast=false)"
                 )
             else:
                 connection.register(name, self._scannable(dataset))
@@ -202,7 +210,7 @@ class Scans:
         return paths
 
     def _scannable(self, dataset: str) -> Any:
-        files, schema = self.files[dataset], columns.SCHEMAS[dataset]
+        files, schema = self.files[dataset], _with_partition(columns.SCHEMAS[dataset])
         if not files:
             return schema.empty_table()
         if all(file.key.endswith(".parquet") for file in files):
@@ -213,11 +221,13 @@ class Scans:
     def _rows(self, dataset: str, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
         for file in self.files[dataset]:
             content = self.pinned.store.get(file.key)
-            table = datafile.decode(content, file.key, dataset, schema.names)
+            table = datafile.decode(content, file.key, dataset, columns.SCHEMAS[dataset].names)
             if not file.key.endswith(".parquet"):
                 for name in _LOST_IN_LINES:
                     at = schema.get_field_index(name)
                     table = table.set_column(at, name, pa.nulls(table.num_rows, schema.field(at).type))
+            for name, value in zip(PARTITION, (file.partition.workspace, file.partition.dt), strict=True):
+                table = table.append_column(name, pa.array([value], pa.string()).take(_zeros(table)))
             yield from table.cast(schema).to_batches()
 
     def _quarantine(self) -> Iterator[pa.RecordBatch]:
@@ -275,11 +285,21 @@ def _dataset(store: Store, files: tuple[DataFile, ...], schema: pa.Schema) -> ds
         lowest, highest = pa.scalar(file.min_us, columns.TIME), pa.scalar(file.max_us, columns.TIME)
         holds = (
             (pc.field("workspace_id") == pa.scalar(file.partition.workspace))
+            & (pc.field("workspace") == pa.scalar(file.partition.workspace))
+            & (pc.field("dt") == pa.scalar(file.partition.dt))
             & (pc.field("event_time") >= lowest)
             & (pc.field("event_time") <= highest)
         )
         fragments.append(form.make_fragment(root + file.key, filesystem=system, partition_expression=holds))
     return ds.FileSystemDataset(fragments, schema, form, system)
+
+
+def _with_partition(schema: pa.Schema) -> pa.Schema:
+    return pa.schema([*schema, *(pa.field(name, pa.string(), nullable=False) for name in PARTITION)])
+
+
+def _zeros(table: pa.Table) -> pa.Array:
+    return pa.repeat(0, table.num_rows)
 
 
 def _supplemented_view(window_us: int) -> str:
@@ -291,7 +311,7 @@ def _supplemented_view(window_us: int) -> str:
     workspace, id and time still prune its files; a window function would stop that.
     """
     told, shown = [], []
-    for name in columns.SCHEMAS["events"].names:
+    for name in (*columns.SCHEMAS["events"].names, *PARTITION):
         if name in _NOT_SUPPLEMENTED:
             shown.append(f'base."{name}"')
             continue
