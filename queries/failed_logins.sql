@@ -31,4 +31,4 @@ WHERE dt BETWEEN $since_day AND $until_day
     AND action LIKE $action
 GROUP BY workspace_id, actor_id, ip_country
 HAVING count(*) >= $at_least
-ORDER BY failures DESC, workspace_id, actor_id, ip_country
+ORDER BY failures DESC, workspace_id, actor_id NULLS LAST, ip_country NULLS LAST
