@@ -2,6 +2,8 @@
 # make test    lint, types, and the suite against real parts
 # make soak    the long searches, for SOAK_MINUTES
 # make bench   the tables of docs/performance.md
+# make docs    the pages that are made from the code
+# make notebooks  strip the notebooks, run them, render docs/notebooks
 
 PYTHON ?= python3
 VENV := .venv
@@ -10,7 +12,7 @@ SOAK_MINUTES ?= 120
 BENCH_DAYS ?= 5 50 250
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: demo test lint suite soak bench services clean
+.PHONY: demo test lint suite soak bench docs notebooks services clean
 
 demo: $(VENV)/.installed
 	@$(BIN)/archiver demo
@@ -32,10 +34,18 @@ bench: services $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench $(BENCH_ARGS)
 	$(BIN)/python -m tests.bench.bench_index
 	$(BIN)/python -m tests.bench.bench_ledger
+	$(BIN)/python -m tests.bench.bench_query --s3
 	$(BIN)/python -m tests.bench.bench_receive
 	for days in $(BENCH_DAYS); do $(BIN)/python -m tests.bench.years --days $$days || exit 1; done
 	$(BIN)/python -m tests.bench.requests
 	$(BIN)/python -m tests.bench.years --s3 --days 25
+
+docs: $(VENV)/.installed
+	$(BIN)/python -m archiver.query.reference > docs/queries.md.new
+	mv docs/queries.md.new docs/queries.md
+
+notebooks: $(VENV)/.installed-test
+	$(BIN)/python -m tests.notebooks
 
 services:
 	@bash .ci/install-services

@@ -91,6 +91,7 @@ class Settings:
         ping_url_file, ping_failure_url_file: Files that hold a URL to ask after each run.
         retention: How long what is kept, for `retain`.
         publish_delta: Whether each run brings the Delta log for other engines up to date.
+        queries: Folders of named queries, besides those that came with the program.
     """
 
     archive: str | None = None
@@ -109,6 +110,7 @@ class Settings:
     ping_failure_url_file: str | None = None
     retention: Retention = field(default_factory=Retention)
     publish_delta: bool = True
+    queries: tuple[str, ...] = ()
 
     @property
     def spool_folders(self) -> tuple[str, ...]:
@@ -136,6 +138,7 @@ _KEYS: Final[dict[str, dict[str, type | tuple[type, ...]]]] = {
     "retention": {"keep": str, "datasets": dict, "workspaces": dict},
     "delta": {"publish": bool},
     "schemas": {"events": str, "alerts": str},
+    "queries": {"folders": list},
 }
 _READ_BY_THEMSELVES: Final = ("receive", "streams")
 
@@ -177,6 +180,7 @@ def read_settings(path: Path) -> Settings:
         },
         retention=_retention(path, tree.get("retention", {})),
         publish_delta=tree.get("delta", {}).get("publish", True),
+        queries=_query_folders(path, tree.get("queries", {}).get("folders", [])),
     )
     return check_settings(settings, str(path))
 
@@ -247,6 +251,13 @@ def _retention(path: Path, tree: dict[str, Any]) -> Retention:
     return Retention(span("keep", tree.get("keep", FOREVER)), **rules)
 
 
+def _query_folders(path: Path, folders: list[Any]) -> tuple[str, ...]:
+    for folder in folders:
+        if not isinstance(folder, str):
+            raise ConfigError(f"{path}: [queries] folders: {folder!r:.60} is of the wrong type")
+    return tuple(str(path.parent / folder) for folder in folders)
+
+
 def _nearest(name: str, known: Any) -> str:
     close = difflib.get_close_matches(name, list(known), 1)
     return f" (did you mean {close[0]}?)" if close else f" (known: {', '.join(known)})"
@@ -297,6 +308,9 @@ folders = [{spools}]
 
 # [schemas]                          # a JSON Schema (2020-12) of your own, besides the built-in one
 # events = "my-events.schema.json"
+
+# [queries]                          # for `archiver query`, besides those that came with the program
+# folders = ["my-queries"]           # *.sql files of your own
 
 # [receive]                          # `archiver receive`: the spool's front door
 # listen = "127.0.0.1:8080"

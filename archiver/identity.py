@@ -121,7 +121,7 @@ class Identities:
 
     def holders(self, event_id: str, workspaces: Collection[str], background: Background) -> list[DataFile]:
         """Return the live files of these workspaces that may hold an id; see `KnownIds.holders`."""
-        return self._known.holders(event_id, workspaces, background)
+        return self._known.holders((event_id,), workspaces, background)
 
     def decide(self, rows: pa.Table, dataset: str, background: Background) -> Decision:
         """Sort the rows of one dataset by what the archive knows of them.

@@ -1,4 +1,5 @@
 -- title: Everything an actor did
+-- topic: Who did what
 -- answers: What did this actor do, when, to what, and from where?
 -- when: An account is under suspicion, or its owner asks what is known about them.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Brute force, by address and by actor
+-- topic: Logins
 -- answers: Which addresses tried many logins in a short time, and which actors were tried, and when?
 -- when: To tell an attack from typing errors: one address against many actors, or many addresses against one.
 -- param since TIMESTAMP '1970-01-01' from this moment on

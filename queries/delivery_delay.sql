@@ -1,4 +1,5 @@
 -- title: Delivery delay
+-- topic: The stream itself
 -- answers: How long does it take from an event to its receipt, and when did it take longer?
 -- when: Alerts come late, a sender was down, or a clock is suspected to be wrong.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Dormant accounts that wake
+-- topic: Suspicious behaviour
 -- answers: Who came back after a long silence, and what did they do first?
 -- when: To find accounts that nobody missed and somebody else uses, before they are used more.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Events per day and action
+-- topic: Overview
 -- answers: How much of what happened on each day, and by how many actors?
 -- when: To know what is usual, and to see a gap or a spike.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Failed logins
+-- topic: Logins
 -- answers: Who failed to log in most often, from where, and between when?
 -- when: As a daily look, and first of all when somebody reports a locked account.
 -- param since TIMESTAMP '1970-01-01' from this moment on

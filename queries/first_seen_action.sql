@@ -1,4 +1,5 @@
 -- title: First-seen actions
+-- topic: Suspicious behaviour
 -- answers: Who did something for the first time, though they had been active before?
 -- when: To see what a stolen account, or a person with new rights, begins to do.
 -- param since TIMESTAMP '1970-01-01' from this moment on

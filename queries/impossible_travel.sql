@@ -1,4 +1,5 @@
 -- title: Impossible travel
+-- topic: Logins
 -- answers: Who was in two countries within less time than the way between them takes?
 -- when: To find a session that was stolen, or an account that several people share.
 -- param since TIMESTAMP '1970-01-01' from this moment on

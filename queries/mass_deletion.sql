@@ -1,4 +1,5 @@
 -- title: Mass deletion
+-- topic: Suspicious behaviour
 -- answers: Who deleted how much within a short time?
 -- when: Something is missing, an account was taken over, or somebody is about to leave.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: New countries of actors
+-- topic: Logins
 -- answers: Who came from a country that they had not come from before?
 -- when: As a daily look, and when credentials may be in other hands.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Off hours
+-- topic: Suspicious behaviour
 -- answers: Who was active at night or at the weekend, though they usually are not?
 -- when: In a review of accounts that belong to people, and when an alert says off_hours.
 -- param since TIMESTAMP '1970-01-01' from this moment on

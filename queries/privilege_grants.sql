@@ -1,4 +1,5 @@
 -- title: Grants of privileges
+-- topic: Suspicious behaviour
 -- answers: Who gave whom which rights, and who gave them to themselves?
 -- when: In every access review, and after any account was taken over.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Quarantine by reason
+-- topic: The stream itself
 -- answers: What was not archived, why, how much of it, and since when?
 -- when: A run ended with exit code 3, or `archiver status` counts more in quarantine than before.
 -- param since TIMESTAMP '1970-01-01' received from this moment on

@@ -1,4 +1,5 @@
 -- title: History of a resource
+-- topic: Who did what
 -- answers: Who did what to this thing, and when?
 -- when: Something was changed, shared or deleted, and the question is by whom.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Session timeline
+-- topic: Who did what
 -- answers: What happened in this session, step by step, and did it change hands?
 -- when: An access key or a browser session behaves oddly, and every step of it matters.
 -- param since TIMESTAMP '1970-01-01' from this moment on

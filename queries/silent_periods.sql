@@ -1,4 +1,5 @@
 -- title: Silent periods
+-- topic: The stream itself
 -- answers: When was a workspace, or the whole stream, silent for much longer than it usually is?
 -- when: A stream stopped and was started again, events are missed, or an audit asks for gaps.
 -- param since TIMESTAMP '1970-01-01' from this moment on

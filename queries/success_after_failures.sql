@@ -1,4 +1,5 @@
 -- title: Logins that succeeded after many failures
+-- topic: Logins
 -- answers: Whose password was probably guessed: many failed logins, then one that worked?
 -- when: After a brute-force alert, and before believing that an account is still its owner's.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Tenant report
+-- topic: Overview
 -- answers: What went on in each tenant: how much, by how many, from where, and how much of it was delicate?
 -- when: A customer or an auditor asks for a summary of a period.
 -- param since TIMESTAMP '1970-01-01' from this moment on

@@ -1,4 +1,5 @@
 -- title: Top actors, actions and countries
+-- topic: Overview
 -- answers: Who did most, what was done most, and from which countries did most come?
 -- when: As a first look at an archive or a day that one does not know.
 -- param since TIMESTAMP '1970-01-01' from this moment on

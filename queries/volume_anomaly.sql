@@ -1,4 +1,5 @@
 -- title: Unusual volume
+-- topic: Suspicious behaviour
 -- answers: In which hours did a workspace have far more events than it usually has?
 -- when: An alert says ingestion_spike, a bill is too high, or a script is suspected.
 -- param since TIMESTAMP '1970-01-01' from this moment on

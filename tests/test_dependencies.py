@@ -68,7 +68,7 @@ BEHIND = {
     "uvloop": ("receiver/",),
     "starlette": ("receiver/",),
     "prometheus_client": ("receiver/",),
-    "rich": ("cli/", "query/output.py"),
+    "rich": ("cli/", "query/drawing.py", "query/output.py"),
 }
 
 

@@ -107,7 +107,7 @@ def settings_options(function: Callable[..., Any]) -> Callable[..., Any]:
         **rest: Any,
     ) -> Any:
         set_up_logging(log_format, verbose=verbose)
-        return function(Context(_settings(config), json=as_json, quiet=quiet), *args, **rest)
+        return function(Context(read_found_settings(config), json=as_json, quiet=quiet), *args, **rest)
 
     for option in reversed(
         [
@@ -252,7 +252,8 @@ def write_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _settings(config: str | None) -> Settings:
+def read_found_settings(config: str | None) -> Settings:
+    """Return what a file says: the named one, or else the one in this folder if it is there."""
     here = Path(FILE_NAME)
     if config is not None:
         settings = read_settings(Path(config))

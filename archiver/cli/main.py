@@ -25,6 +25,7 @@ _VERBS: Final = {
     "sql": ("archiver.cli.sql", "sql_command", "Ask the archive a question in SQL."),
     "query": ("archiver.cli.query", "query_group", "Ask a named query, such as failed_logins."),
     "queries": ("archiver.cli.query", "queries_group", "List the named queries; show one."),
+    "ddl": ("archiver.cli.ddl", "ddl_command", "Print what makes it a table on Athena, Trino, Spark …"),
     "export": ("archiver.cli.export", "export_command", "Write the bodies as they came, one a line."),
     "explain": ("archiver.cli.explain", "explain_command", "Say where an event came from."),
     "quarantine": ("archiver.cli.quarantine", "quarantine_group", "List, show, requeue what was rejected."),

@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
+from typing import Final
 
 import click
 
 from archiver.cli.answering import Limits, answer_options, print_answer
-from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option
+from archiver.cli.common import (
+    EXIT_CODES,
+    Context,
+    archive_options,
+    as_of_option,
+    option_with_variable,
+    printable,
+)
 from archiver.errors import ConfigError
+
+log = logging.getLogger(__name__)
+DIALECTS: Final = ("duckdb", "athena", "trino", "spark", "bigquery")
 
 
 @click.command("sql", epilog=EXIT_CODES)
@@ -23,6 +35,14 @@ from archiver.errors import ConfigError
     envvar="ARCHIVER_SQL_FILE",
     metavar="FILE",
     help="Read the statement from a file (- for stdin).",
+)
+@option_with_variable(
+    "--dialect",
+    prefix="SQL_",
+    type=click.Choice(DIALECTS),
+    default="duckdb",
+    show_default=True,
+    help="What the statement is written in; it is translated.",
 )
 @answer_options
 @click.option(
@@ -52,6 +72,7 @@ def sql_command(
     context: Context,
     statement: str | None,
     file: str | None,
+    dialect: str,
     form: str | None,
     output: str | None,
     raw: bool,
@@ -67,10 +88,16 @@ def sql_command(
       archiver sql "SELECT action, count(*) FROM events GROUP BY 1 ORDER BY 2 DESC"
       archiver sql "DESCRIBE events"
       archiver sql --file question.sql --format csv --output answer.csv
+      archiver sql --dialect athena "SELECT date_diff('day', min(event_time), now()) FROM logs.events"
 
     A statement can read these views and nothing else. `-` instead of a statement reads it
     from stdin. Data files are read as they lie there: that nobody altered them is what
     `archiver verify` (and export, file by file) proves.
+
+    With --dialect, a SELECT that was written for Athena, Trino, Spark or BigQuery is translated:
+    its functions, its division of whole numbers, and names such as "database"."events". What
+    has no equal is named, and --verbose shows the translation. Times keep their microseconds,
+    where Athena has milliseconds, and a time in another zone loses the zone's name.
 
     In an archive of very many files, name workspace_id and event_time in the WHERE, compared
     with constants; or leave files out with --workspace, --since and --until. They leave out
@@ -82,7 +109,7 @@ def sql_command(
     now = clock.now_us()
     print_answer(
         context,
-        _statement(statement, file),
+        _in_duckdb(_statement(statement, file), dialect),
         form=form,
         output=output,
         raw=raw,
@@ -91,6 +118,16 @@ def sql_command(
         since_us=None if since is None else parse_when(since, now),
         until_us=None if until is None else parse_when(until, now),
     )
+
+
+def _in_duckdb(statement: str, dialect: str) -> str:
+    if dialect == "duckdb":
+        return statement
+    from archiver.query.dialect import from_dialect
+
+    translated = from_dialect(statement, dialect)
+    log.info("translated from %s: %s", dialect, printable(translated))
+    return translated
 
 
 def _statement(statement: str | None, file: str | None) -> str:

@@ -193,13 +193,15 @@ class KnownIds:
                 hits[key] = some[near]
         return hits
 
-    def holders(self, event_id: str, workspaces: Collection[str], background: Background) -> list[DataFile]:
-        """Return the live files of these workspaces that may hold rows with this id, by key.
+    def holders(
+        self, event_ids: Collection[str], workspaces: Collection[str], background: Background
+    ) -> list[DataFile]:
+        """Return the live files of these workspaces that may hold rows with one of these ids, by key.
 
         Whatever their times are. A file that the index does not tell of may hold any id.
         """
-        names, ids = set(workspaces), pl.Series([event_id])
-        hashes = np.array([hashing.hash_ids(ids, name)[0] for name in names], dtype=np.uint64)
+        names, ids = set(workspaces), pl.Series(list(event_ids), dtype=pl.String)
+        hashes = np.concatenate([np.empty(0, np.uint64), *(hashing.hash_ids(ids, name) for name in names)])
         hashes.sort()
         self._open(background)
         told = self._ask_everywhere(hashes)

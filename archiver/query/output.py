@@ -2,14 +2,15 @@
 
 Text of events is data: nothing in it is taken for markup, control characters are shown
 instead of sent to a terminal, and in CSV a text that a spreadsheet would take for a
-formula gets a `'` before it.
+formula gets a `'` before it (`archiver.query.escaping`).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO, Final, Literal, get_args
+from decimal import Decimal
+from typing import Any, BinaryIO, Final, Literal, Protocol, get_args
 
 import orjson
 import pyarrow as pa
@@ -17,21 +18,29 @@ import pyarrow.parquet as pq
 from rich.cells import cell_len, set_cell_size
 
 from archiver.errors import QueryError
+from archiver.query.escaping import json_text, markdown_text, no_formula, shown
 from archiver.query.session import Answer
 from archiver.query.values import json_value, text_of, values_of
 
 Format = Literal["table", "csv", "json", "jsonl", "markdown", "parquet"]
 FORMATS: Final[tuple[str, ...]] = get_args(Format)
 
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 _SAMPLED_ROWS: Final = 1_000  # whose widths decide those of a table's columns
 _WIDEST_UNCUT: Final = 60
 _NARROWEST: Final = 8
-# Valid in JSON and invisible or worse on a terminal: C1 controls, and what turns the direction of text.
-_HIDDEN: Final = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff]")
-_QUOTED: Final = re.compile(r'[",\r\n]|^\s|\s$')
+# The semicolon and the tab too: they part cells where a list is not parted by commas.
+_QUOTED: Final = re.compile(r'[",;\t\r\n]|^\s|\s$')
 _GAP: Final = "  "
 _NUMBERS: Final = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+
+
+class Rows(Protocol):
+    """Rows that come in batches: an answer, or a part of one."""
+
+    @property
+    def schema(self) -> pa.Schema: ...
+
+    def batches(self) -> Iterator[pa.RecordBatch]: ...
 
 
 def write_answer(
@@ -59,7 +68,7 @@ def write_answer(
         if form == "parquet":
             return _write_parquet(answer, stream)
         if form == "table":
-            return _write_table(answer, stream, width)
+            return write_table(answer, stream, width)
         writers: dict[str, Callable[[], int]] = {
             "csv": lambda: _write_csv(answer, stream, raw=raw, terminal=width is not None),
             "json": lambda: _write_json(answer, stream, document),
@@ -69,27 +78,19 @@ def write_answer(
         return writers[form]()
 
 
-def shown(text: str) -> str:
-    """Return `text` with control characters, and what hides or turns text, as escapes."""
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
-
-
-def _rows(answer: Answer) -> Iterator[tuple[Any, ...]]:
+def _rows(answer: Rows) -> Iterator[tuple[Any, ...]]:
     for batch in answer.batches():
         yield from zip(*(values_of(column) for column in batch.columns), strict=True)
 
 
-def _objects(answer: Answer) -> Iterator[bytes]:
+def _objects(answer: Rows) -> Iterator[bytes]:
     names = answer.schema.names
     for row in _rows(answer):
         tree = {name: json_value(value) for name, value in zip(names, row, strict=True)}
-        text = orjson.dumps(tree).decode()
-        yield _HIDDEN.sub(lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+        yield json_text(orjson.dumps(tree).decode()).encode()
 
 
-def _write_lines(answer: Answer, stream: BinaryIO) -> int:
+def _write_lines(answer: Rows, stream: BinaryIO) -> int:
     count = 0
     for one in _objects(answer):
         stream.write(one + b"\n")
@@ -97,7 +98,7 @@ def _write_lines(answer: Answer, stream: BinaryIO) -> int:
     return count
 
 
-def _write_json(answer: Answer, stream: BinaryIO, document: dict[str, Any] | None) -> int:
+def _write_json(answer: Rows, stream: BinaryIO, document: dict[str, Any] | None) -> int:
     count = 0
     if document is not None:
         stream.write(orjson.dumps(document)[:-1] + (b"," if document else b"") + b'"rows":')
@@ -109,16 +110,17 @@ def _write_json(answer: Answer, stream: BinaryIO, document: dict[str, Any] | Non
     return count
 
 
-def _write_csv(answer: Answer, stream: BinaryIO, *, raw: bool, terminal: bool) -> int:
+def _write_csv(answer: Rows, stream: BinaryIO, *, raw: bool, terminal: bool) -> int:
     """As RFC 4180 has it, but lines end in a line feed alone; null is empty, an empty text is `""`."""
 
     def cell(value: Any) -> str:
         if value is None:
             return ""
-        text = shown(text_of(value)) if terminal else text_of(value)
+        text = text_of(value)
         # A number may begin with a minus; a text that does is guarded.
-        if not raw and isinstance(value, str) and text.startswith(_FORMULA):
-            text = "'" + text
+        if not raw and not isinstance(value, int | float | Decimal):
+            text = no_formula(text)
+        text = shown(text) if terminal else text
         # (Python's own writer leaves a lone carriage return unquoted.)
         return '"' + text.replace('"', '""') + '"' if not text or _QUOTED.search(text) else text
 
@@ -130,10 +132,9 @@ def _write_csv(answer: Answer, stream: BinaryIO, *, raw: bool, terminal: bool) -
     return count
 
 
-def _write_markdown(answer: Answer, stream: BinaryIO) -> int:
+def _write_markdown(answer: Rows, stream: BinaryIO) -> int:
     def cells(texts: list[str]) -> bytes:
-        safe = (re.sub(r"([\\`*_{}\[\]<>#|&~$])", r"\\\1", shown(text)) for text in texts)
-        return f"| {' | '.join(safe)} |\n".encode()
+        return f"| {' | '.join(map(markdown_text, texts))} |\n".encode()
 
     names = answer.schema.names
     stream.write(cells(names) + f"|{' --- |' * len(names)}\n".encode())
@@ -144,7 +145,7 @@ def _write_markdown(answer: Answer, stream: BinaryIO) -> int:
     return count
 
 
-def _write_parquet(answer: Answer, stream: BinaryIO) -> int:
+def _write_parquet(answer: Rows, stream: BinaryIO) -> int:
     target = pa.schema([pa.field(part.name, _storable(part.type), part.nullable) for part in answer.schema])
     count = 0
     try:
@@ -158,7 +159,8 @@ def _write_parquet(answer: Answer, stream: BinaryIO) -> int:
                 count += batch.num_rows
     except pa.ArrowException as error:
         raise QueryError(
-            f"the answer cannot be written as Parquet: {error}", hint="cast the column to VARCHAR"
+            f"the answer cannot be written as Parquet: {shown(str(error)[:400])}",
+            hint="cast the column to VARCHAR",
         ) from error
     return count
 
@@ -168,9 +170,13 @@ def _storable(kind: pa.DataType) -> pa.DataType:
     return pa.string() if kind == pa.month_day_nano_interval() or pa.types.is_duration(kind) else kind
 
 
-def _write_table(answer: Answer, stream: BinaryIO, width: int | None) -> int:
+def write_table(answer: Rows, stream: BinaryIO, width: int | None) -> int:
+    """Write rows as a table, or one value a line if it is too wide; see `write_answer`.
+
+    What a terminal would act upon is shown instead.
+    """
     names = [shown(name) for name in answer.schema.names]
-    right = [any(fits(kind) for fits in _NUMBERS) for kind in answer.schema.types]
+    right = [is_number(kind) for kind in answer.schema.types]
     if width is not None and len(names) * (_NARROWEST + len(_GAP)) > width:
         return _write_records(answer, names, stream)
     sample: list[list[str]] = []
@@ -206,7 +212,12 @@ def _write_table(answer: Answer, stream: BinaryIO, width: int | None) -> int:
     return count
 
 
-def _write_records(answer: Answer, names: list[str], stream: BinaryIO) -> int:
+def is_number(kind: pa.DataType) -> bool:
+    """Say whether values of this type are numbers, which stand to the right."""
+    return any(fits(kind) for fits in _NUMBERS)
+
+
+def _write_records(answer: Rows, names: list[str], stream: BinaryIO) -> int:
     """Write each row as lines of name and value: for more columns than a terminal has room for."""
     longest = max(cell_len(name) for name in names)
     count = 0
@@ -219,6 +230,8 @@ def _write_records(answer: Answer, names: list[str], stream: BinaryIO) -> int:
             if value is not None
         ]
         stream.write(("\n".join(lines) + "\n").encode())
+    if count == 0:
+        stream.write((", ".join(names) + "\n").encode())
     return count
 
 

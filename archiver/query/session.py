@@ -20,9 +20,12 @@ import pyarrow as pa
 
 from archiver.archive import Archive
 from archiver.errors import ArchiverError, QueryError
+from archiver.ledger.entry import DataFile
+from archiver.query.escaping import shown
 from archiver.query.narrowing import Narrow, wanted_by
+from archiver.query.pinned import Pinned
 from archiver.query.statement import checked
-from archiver.query.views import Pinned, Scans
+from archiver.query.views import Scans
 
 _BATCH_ROWS: Final = 50_000
 _PATIENCE_SECONDS: Final = 0.1
@@ -37,7 +40,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
 }
-_LONGEST_MESSAGE: Final = 1_000  # it may quote a value
+_LONGEST_MESSAGE: Final = 1_000
 _T = TypeVar("_T")
 
 
@@ -62,11 +65,12 @@ class _Running:
     scans: Scans
     timeout_seconds: float | None
     deadline: float | None = None
+    watch: Callable[[], object] | None = None
     _under_way: Future[Any] | None = None
     _worker: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "query"))
 
     def call(self, work: Callable[[], _T]) -> _T:
-        """Do `work`. If this raises because time is up or Ctrl-C came, `close` must be called."""
+        """Do `work`. If this raises (time is up, Ctrl-C, `watch`), `close` must be called."""
         future = self._under_way = self._worker.submit(work)
         if self._is_late(future):
             raise QueryError(
@@ -77,7 +81,15 @@ class _Running:
             found: _T = future.result()
         except ArchiverError:
             raise
-        except (duckdb.Error, pa.ArrowException, OSError, MemoryError, RuntimeError, ValueError) as error:
+        except (
+            duckdb.Error,
+            pa.ArrowException,
+            OSError,
+            MemoryError,
+            RuntimeError,
+            ValueError,
+            TypeError,
+        ) as error:
             if self.scans.failures:
                 raise self.scans.failures[0] from error
             raise _query_error(error) from error
@@ -91,6 +103,8 @@ class _Running:
                 return True  # though this step may be done: others would follow, without end
             if done:
                 return False
+            if self.watch is not None:
+                self.watch()
 
     def close(self, reader: pa.RecordBatchReader | None = None) -> None:
         """Stop what is under way and let go of everything; DuckDB must be gone before the process ends."""
@@ -172,22 +186,34 @@ class Session:
     def sequence(self) -> int:
         return self._pinned.sequence
 
-    def sql(self, statement: str, parameters: Sequence[Any] | Mapping[str, Any] | None = None) -> Answer:
+    def files(self, dataset: str, narrow: Narrow) -> tuple[DataFile, ...]:
+        """Return the live files of a dataset that can hold rows of these workspaces and times."""
+        return self._pinned.select(dataset, narrow)
+
+    def sql(
+        self,
+        statement: str,
+        parameters: Sequence[Any] | Mapping[str, Any] | None = None,
+        *,
+        watch: Callable[[], object] | None = None,
+    ) -> Answer:
         """Ask one statement.
 
         Args:
             statement: One SELECT, EXPLAIN, DESCRIBE, SUMMARIZE or SHOW over the views `events`,
                 `alerts`, `supplements`, `quarantine` and `commits`. Times are in UTC.
             parameters: Values for `?` or `$name`.
+            watch: Called now and then while the statement is under way; what it raises stops it.
 
         Raises:
             QueryError: It is not allowed, it failed, or it took too long.
             IntegrityError, StoreError: Something in the archive could not be read.
         """
         text = checked(statement)
-        files = self._pinned.files_for(lambda: wanted_by(text, parameters))
+        files = self._pinned.files_for(wanted_by(text, parameters))
         scans = Scans(self._pinned, files)
         running = _Running(duckdb.connect(":memory:", config=_CONFIG), scans, self._timeout_seconds)
+        running.watch = watch
         if self._timeout_seconds is not None:
             running.deadline = time.monotonic() + self._timeout_seconds
         try:
@@ -204,12 +230,15 @@ class Session:
         for setting in (
             f"memory_limit='{self._memory_bytes}B'",
             f"threads={len(os.sched_getaffinity(0))}",
-            "enable_progress_bar=false",  # it would hold up Ctrl-C, and write to stderr
             "temp_directory=''",
             "TimeZone='UTC'",
             "Calendar='gregorian'",
         ):
             connection.execute(f"SET {setting}")
+        # It would hold up Ctrl-C, and write to stderr. In a notebook without ipywidgets DuckDB has none,
+        # and refuses to be told so.
+        if connection.execute("SELECT current_setting('enable_progress_bar')").fetchall() != [(False,)]:
+            connection.execute("SET enable_progress_bar=false")
         # The list must be set while access is still open, and holds once it is closed.
         connection.execute("SET allowed_paths=$1", [running.scans.local_paths()])
         running.scans.make_views(connection)
@@ -230,9 +259,9 @@ def open_session(
 ) -> Session:
     """Open a session over the snapshot that the archive's ledger is at.
 
-    Where there are more than a few thousand files, a statement is looked at for what it
-    asks of `workspace_id` and `event_time`, so that only the files that can matter to it
-    are made known to DuckDB.
+    A statement is looked at for what it asks of `workspace`, `dt`, `event_time` and `id`, so
+    that only the files that can matter to it are made known to DuckDB. Which files hold an id
+    the identity index says: it is a cache, and what it left out is not found by its id.
 
     Args:
         workspaces, since_us, until_us: Leave out files that hold no rows of these workspaces
@@ -306,4 +335,5 @@ def _query_error(error: Exception) -> QueryError:
         hint = "a file of the archive cannot be read: run `archiver verify`"
     if len(message) > _LONGEST_MESSAGE:
         message = message[:_LONGEST_MESSAGE] + " …"
+    message = "\n".join(map(shown, message.split("\n")))  # it may quote a value
     return QueryError(message, hint=hint)

@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any, Final
 
 import duckdb
 
 from archiver.errors import QueryError
+from archiver.query.escaping import shown
 
 LONGEST_STATEMENT: Final = 262_144  # characters; the parser takes some kilobytes of memory for each
 _DEEPEST_NESTING: Final = 1_000
@@ -63,35 +66,84 @@ _TREE: Final = """
 """
 
 
-def checked(statement: str) -> str:
-    """Return the one statement in `statement`, which reads and does nothing else.
+class Parser:
+    """DuckDB's own parser, in a locked connection that runs no statement. Safe to use from several threads.
 
-    Raises:
-        QueryError: It is none, or more than one, or not only reading, or not SQL.
+    To open a connection takes longer than all that is done here, so that one is kept.
     """
-    _refuse_monsters(statement)
-    parser = duckdb.connect(":memory:", config=_PARSER)
-    try:
-        return _checked(parser, statement)
-    except duckdb.Error as error:
-        raise QueryError(str(error).rstrip()) from error
-    finally:
-        parser.close()
 
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._connection: duckdb.DuckDBPyConnection | None = None
 
-def tree_of(statement: str) -> dict[str, Any] | None:
-    """Return the syntax tree of a statement that was checked; None where there is none to be had."""
-    explained = _EXPLAIN.fullmatch(statement)
-    parser = duckdb.connect(":memory:", config=_PARSER)
-    try:
+    def _opened(self) -> duckdb.DuckDBPyConnection:
+        if self._connection is None:
+            connection = duckdb.connect(":memory:", config=_PARSER)
+            for setting in ("TimeZone='UTC'", "Calendar='gregorian'", "lock_configuration=true"):
+                connection.execute(f"SET {setting}")
+            self._connection = connection
+        return self._connection
+
+    def checked(self, statement: str) -> str:
+        """Return the one statement in `statement`, which reads and does nothing else.
+
+        Raises:
+            QueryError: It is none, or more than one, or not only reading, or not SQL.
+        """
+        _refuse_monsters(statement)
+        with self._lock:
+            try:
+                return _checked(self._opened(), statement)
+            except duckdb.Error as error:
+                raise QueryError("\n".join(map(shown, str(error).rstrip().split("\n")))) from error
+
+    def tree(self, statement: str) -> dict[str, Any] | None:
+        """Return the syntax tree of a statement that was checked; None where there is none to be had."""
+        explained = _EXPLAIN.fullmatch(statement)
         text = explained["explained"] if explained is not None else statement
-        row = parser.execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
-        tree = json.loads(row[0]) if row is not None else {}
-    except (duckdb.Error, ValueError, RecursionError):
-        return None
-    finally:
-        parser.close()
-    return tree if isinstance(tree, dict) and not tree.get("error", True) else None
+        try:
+            with self._lock:
+                row = self._opened().execute("SELECT json_serialize_sql(?::VARCHAR)", [text]).fetchone()
+            tree = json.loads(row[0]) if row is not None else {}
+        except (duckdb.Error, ValueError, RecursionError):
+            return None
+        return tree if isinstance(tree, dict) and not tree.get("error", True) else None
+
+    def evaluate(
+        self, expressions: Sequence[Mapping[str, Any]], values: Mapping[str, Any]
+    ) -> list[tuple[Any, ...]] | None:
+        """Return of each its type, its text, and the instant that it is; None if one cannot be evaluated.
+
+        Args:
+            expressions: As `tree` has them, made of nothing that could do anything; each has
+                its place as its alias: `c0`, `c1`.
+            values: Of the parameters in them.
+        """
+        said = [f"c{place}" for place in range(len(expressions))]
+        told = ", ".join(
+            f"typeof({c}), CAST({c} AS VARCHAR), epoch_us(TRY_CAST(CAST({c} AS VARCHAR) AS TIMESTAMPTZ))"
+            for c in said
+        )
+        try:
+            whole = self.tree("SELECT 1") or {}
+            whole["statements"][0]["node"]["select_list"] = list(expressions)
+            with self._lock:
+                own = self._opened()
+                text = own.execute("SELECT json_deserialize_sql(?::JSON)", [json.dumps(whole)]).fetchone()
+                row = own.execute(f"SELECT {told} FROM ({text[0]})", dict(values)).fetchone()  # type: ignore[index]  # noqa: S608 - as DuckDB wrote it
+        except (duckdb.Error, ValueError, TypeError, OverflowError, RecursionError):
+            return None
+        if row is None:
+            return None
+        return [row[start : start + 3] for start in range(0, len(row), 3)]
+
+
+PARSER: Final = Parser()
+
+
+def checked(statement: str) -> str:
+    """See `Parser.checked`."""
+    return PARSER.checked(statement)
 
 
 def _refuse_monsters(statement: str) -> None:
@@ -114,14 +166,14 @@ def _checked(parser: duckdb.DuckDBPyConnection, statement: str) -> str:
     found = parser.extract_statements(statement)
     if len(found) != 1:
         raise QueryError(f"one statement is expected, found {len(found) or 'none'}", hint=_HINT)
-    one, kind = found[0].query, found[0].type
+    one, kind = found[0].query, _kind_of(found[0])
     if kind == duckdb.StatementType.EXPLAIN:
         # EXPLAIN ANALYZE runs what it explains.
         inner = _EXPLAIN.fullmatch(one)
         if inner is None:
             raise QueryError("an EXPLAIN of an unusual form", hint="EXPLAIN [ANALYZE] SELECT …")
         parts = parser.extract_statements(inner["explained"])
-        if len(parts) != 1 or parts[0].type != duckdb.StatementType.SELECT:
+        if len(parts) != 1 or _kind_of(parts[0]) != duckdb.StatementType.SELECT:
             raise QueryError("EXPLAIN of a statement that does not only read", hint=_HINT)
         _refuse_writes(parser, parts[0].query)
     elif kind == duckdb.StatementType.SELECT:
@@ -136,6 +188,13 @@ def _checked(parser: duckdb.DuckDBPyConnection, statement: str) -> str:
     return str(one)
 
 
+def _kind_of(statement: duckdb.Statement) -> duckdb.StatementType:
+    try:
+        return statement.type
+    except ValueError:  # DuckDB knows more of them than its Python module: UPDATE EXTENSIONS
+        raise QueryError("a statement of an unusual kind is not allowed", hint=_HINT) from None
+
+
 def _refuse_writes(parser: duckdb.DuckDBPyConnection, select: str) -> None:
     for key, value, path in parser.execute(_TREE, [select]).fetchall():
         said = str(value).strip('"')
@@ -145,6 +204,6 @@ def _refuse_writes(parser: duckdb.DuckDBPyConnection, select: str) -> None:
             raise QueryError("a statement that does not only read: something in it writes", hint=_HINT)
         if key == "function_name" and path.endswith(".function") and said.lower() not in _TABLE_FUNCTIONS:
             raise QueryError(
-                f"the table function {said:.60} is not allowed",
+                f"the table function {shown(said[:60])} is not allowed",
                 hint="the views are events, alerts, supplements, quarantine and commits",
             )

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from archiver import clock
 from archiver.errors import QueryError
+from archiver.query.escaping import shown
 
 _DIRECT: Final = (
     pa.types.is_integer,
@@ -50,7 +51,9 @@ def values_of(column: pa.Array) -> list[Any]:
     try:
         return [_plain(one) for one in column.to_pylist(maps_as_pydicts=None)]
     except (ValueError, OverflowError, pa.ArrowException) as error:
-        raise QueryError(f"a value of type {column.type} cannot be shown: {error}", hint=_CAST) from error
+        raise QueryError(
+            f"a value of type {column.type} cannot be shown: {shown(str(error)[:400])}", hint=_CAST
+        ) from error
 
 
 def text_of(value: Any) -> str:

@@ -9,10 +9,9 @@ and the commits are streams that are read when, and only when, a statement scans
 from __future__ import annotations
 
 import base64
-import logging
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import duckdb
@@ -21,29 +20,16 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from archiver import columns, datafile, quarantine
-from archiver.archive import IDENTITY_WINDOW_DAYS, Archive
 from archiver.errors import ArchiverError
 from archiver.ledger.entry import Commit, DataFile
-from archiver.ledger.ledger import Ledger
-from archiver.ledger.snapshot import Snapshot
-from archiver.query.narrowing import Narrow, Wanted
+from archiver.query.pinned import SUPPLEMENTED, Pinned
 from archiver.store.base import Store
 
-log = logging.getLogger(__name__)
-
-MANY_FILES: Final = 2_000  # beyond, a statement's own conditions say which of them it needs
-_SLOW_FILES: Final = 20_000  # so many known to one statement take seconds
-_DAY_US: Final = 86_400_000_000
 _READERS: Final = 16
 _BATCH_ROWS: Final = 10_000
 
 # Where a row lies, as other engines see it: behind the columns of each dataset, both text.
 PARTITION: Final = ("workspace", "dt")
-# The base's own: where a row lies, how it came, and the bytes that it is.
-_NOT_SUPPLEMENTED: Final = frozenset(
-    {"workspace_id", "id", "shape", "event_time", "received_at", "source", "ordinal", "body", "origin"}
-    | {*PARTITION}
-)
 # What a JSON-lines file does not know any more.
 _LOST_IN_LINES: Final = frozenset({"received_at", "source", "ordinal", "origin"})
 
@@ -85,79 +71,6 @@ COMMITS: Final = pa.schema(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Pinned:
-    """What is live in one snapshot. Does not move when the archive's ledger does.
-
-    Attributes:
-        files: By dataset, where they are few enough; else each statement selects its own.
-        narrow: What all statements are confined to, as far as whole files go.
-    """
-
-    store: Store
-    ledger: Ledger
-    sequence: int
-    window_us: int
-    files: dict[str, tuple[DataFile, ...]] | None
-    narrow: Narrow
-
-    @staticmethod
-    def of(archive: Archive, narrow: Narrow | None = None) -> Pinned:
-        """Pin the snapshot that the archive's ledger is at."""
-        now = archive.ledger.snapshot
-        days = now.archive.get("identity_window_days", IDENTITY_WINDOW_DAYS)
-        pinned = Pinned(archive.store, archive.ledger, now.sequence, days * _DAY_US, None, narrow or Narrow())
-        if len(now.files) > MANY_FILES:
-            return pinned
-        return replace(pinned, files={dataset: pinned.select(dataset) for dataset in columns.SCHEMAS})
-
-    def snapshot(self) -> Snapshot:
-        """Return the snapshot, wherever the archive's ledger is by now."""
-        now = self.ledger.snapshot
-        return now if now.sequence == self.sequence else self.ledger.at(self.sequence)
-
-    def select(self, dataset: str, narrow: Narrow | None = None) -> tuple[DataFile, ...]:
-        """Return the live files of a dataset that can hold such rows; without their digests."""
-        both = self.narrow if narrow is None else self.narrow.both(narrow)
-        if dataset == "supplements":  # one may lie at another time than what it adds to
-            both = both.widened(2 * self.window_us)
-        return tuple(
-            self.snapshot().files.select(
-                dataset,
-                workspaces=both.workspaces,
-                since_us=both.since_us,
-                until_us=both.until_us,
-                digests=False,
-            )
-        )
-
-    def files_for(self, wanted: Callable[[], Wanted]) -> dict[str, tuple[DataFile, ...]]:
-        """Return the files of each dataset that a statement can want; `wanted` is asked if they are many."""
-        if self.files is not None:
-            return self.files
-        told = wanted()
-        views = told.views
-        if views is None:
-            found = {dataset: self.select(dataset) for dataset in columns.SCHEMAS}
-        else:
-            narrow = dict(told.narrow)
-            if "events" in views:  # what its rows are supplemented by
-                alone = "supplements" not in views
-                narrow["supplements"] = narrow.get("events", Narrow()) if alone else Narrow()
-            read = {*views, *(("supplements",) if "events" in views else ())}
-            found = {
-                dataset: self.select(dataset, narrow.get(dataset)) if dataset in read else ()
-                for dataset in columns.SCHEMAS
-            }
-        if max(map(len, found.values())) > _SLOW_FILES:
-            log.warning(
-                "this statement may read %d files: name workspace_id and event_time in its WHERE, "
-                "compared with constants, or give --workspace, --since, --until",
-                sum(map(len, found.values())),
-            )
-        return found
-
-
 @dataclass(slots=True)
 class Scans:
     """What the views of one connection scan.
@@ -170,42 +83,48 @@ class Scans:
     pinned: Pinned
     files: dict[str, tuple[DataFile, ...]]
     failures: list[ArchiverError] = field(default_factory=list)
+    _native: dict[str, list[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._native = {dataset: self._native_paths(dataset) for dataset in columns.SCHEMAS}
 
     def local_paths(self) -> list[str]:
         """Return the files that DuckDB reads itself."""
-        return [path for dataset in columns.SCHEMAS for path in self._native_paths(dataset) or ()]
+        return [path for paths in self._native.values() for path in paths]
 
     def make_views(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Create all views in `connection`, whose access to files is still open."""
-        supplemented = bool(self.files["supplements"])
+        supplemented = bool(self.files["supplements"] and self.files["events"])
         for dataset in columns.SCHEMAS:
             name = "_events" if dataset == "events" and supplemented else dataset
-            paths = self._native_paths(dataset)
+            paths = self._native[dataset]
             if paths:
-                listed = ", ".join(_quoted(path) for path in paths)
+                # Thousands of names as a value: as text they would be parsed.
+                connection.execute(f"SET VARIABLE {dataset}_files=$1", [paths])
                 names = ", ".join(f'"{column}"' for column in columns.SCHEMAS[dataset].names)
                 # Of each file a constant, which costs a statement nothing. A `dt=` further up
                 # in the path would be another's.
                 partitioned = "=" not in paths[0].removesuffix(self.files[dataset][0].key)
                 day = "dt" if partitioned else "CAST(CAST(event_time AS DATE) AS VARCHAR) AS dt"
                 connection.execute(
-                    f"CREATE VIEW {name} AS SELECT {names}, workspace_id AS workspace, {day} "  # noqa: S608 - our own names, quoted paths
-                    f"FROM read_parquet([{listed}], hive_partitioning={partitioned}, "
+                    f"CREATE VIEW {name} AS SELECT {names}, workspace_id AS workspace, {day} "  # noqa: S608 - our own names
+                    f"FROM read_parquet(getvariable('{dataset}_files'), hive_partitioning={partitioned}, "
                     "hive_types_autocast=false)"
                 )
             else:
                 connection.register(name, self._scannable(dataset))
         if supplemented:
-            connection.execute(_supplemented_view(self.pinned.window_us))
+            connection.execute(_supplemented_view(self.pinned.window_us, self.files["events"]))
         connection.register("quarantine", _Stream(QUARANTINE, self._quarantine, self.failures))
         connection.register("commits", _Stream(COMMITS, self._commits, self.failures))
 
-    def _native_paths(self, dataset: str) -> list[str] | None:
+    def _native_paths(self, dataset: str) -> list[str]:
+        """Return the paths of the files of a dataset; none if DuckDB cannot read all of them itself."""
         paths = []
         for file in self.files[dataset]:
             path = self.pinned.store.local_path(file.key)
             if path is None or not file.key.endswith(".parquet") or any(char in path for char in "*?["):
-                return None
+                return []
             paths.append(path)
         return paths
 
@@ -302,33 +221,41 @@ def _zeros(table: pa.Table) -> pa.Array:
     return pa.repeat(0, table.num_rows)
 
 
-def _supplemented_view(window_us: int) -> str:
+def _supplemented_view(window_us: int, files: tuple[DataFile, ...]) -> str:
     """Return the view `events`: what supplements tell fills what is null in the base.
 
     Of each column the supplements of one (workspace, id) are gathered into one list before
     the join, so that no event comes twice, and a column that no statement asks for is not
     gathered at all. The base stays the left side of one join, so that filters on
     workspace, id and time still prune its files; a window function would stop that.
+
+    Args:
+        files: Of the base. A supplement of an event at another time than theirs is left out.
     """
+    since, until = min(file.min_us for file in files), max(file.max_us for file in files)
     told, shown = [], []
     for name in (*columns.SCHEMAS["events"].names, *PARTITION):
-        if name in _NOT_SUPPLEMENTED:
+        if name not in SUPPLEMENTED:
             shown.append(f'base."{name}"')
             continue
+        # In the order of its fields, once it is sorted: the earliest tells.
         told.append(
-            f"list({{'at': epoch_us(event_time), 'base': epoch_us(base_event_time), 'value': \"{name}\"}} "
-            "ORDER BY event_time, received_at, ordinal) "
+            "list({'at': epoch_us(event_time), 'received': received_at, 'ordinal': ordinal, "
+            f"'base': epoch_us(base_event_time), 'value': \"{name}\"}}) "
             f'FILTER ("{name}" IS NOT NULL) AS "{name}"'
         )
         shown.append(
-            f'coalesce(base."{name}", list_filter(more."{name}", lambda one: '
+            f'coalesce(base."{name}", list_sort(list_filter(more."{name}", lambda one: '
             f"coalesce(one.base = epoch_us(base.event_time), "
-            f'abs(one.at - epoch_us(base.event_time)) <= {window_us}))[1].value) AS "{name}"'
+            f'abs(one.at - epoch_us(base.event_time)) <= {window_us})))[1].value) AS "{name}"'
         )
     return f"""
         CREATE VIEW events AS SELECT {", ".join(shown)} FROM _events AS base LEFT JOIN (
             SELECT workspace_id AS workspace, id AS identity, {", ".join(told)}
-            FROM supplements WHERE dataset = 'events' GROUP BY workspace_id, id
+            FROM supplements WHERE dataset = 'events' AND (
+                base_event_time IS NULL
+                OR base_event_time BETWEEN make_timestamptz({since}) AND make_timestamptz({until})
+            ) GROUP BY workspace_id, id
         ) AS more ON base.workspace_id = more.workspace AND base.id = more.identity
     """  # noqa: S608 - made of our own column names
 
@@ -399,7 +326,3 @@ def _stored_rows(rows: pa.Table) -> pa.Table:
             found = rows[part.name].cast(part.type)
         arrays.append(found)
     return pa.table(arrays, schema=COMMITS)
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

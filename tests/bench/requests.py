@@ -135,7 +135,7 @@ def metered_bucket() -> Iterator[tuple[str, Meter]]:
     """
     with ceph.CephGateway.started() as server, Meter.before(server.endpoint) as meter:
         assert isinstance(meter, Meter)
-        _make_bucket(server)
+        make_bucket(server)
         said = {
             "AWS_ACCESS_KEY_ID": server.access_key,
             "AWS_SECRET_ACCESS_KEY": server.secret_key,
@@ -155,7 +155,8 @@ def metered_bucket() -> Iterator[tuple[str, Meter]]:
                     os.environ[name] = value
 
 
-def _make_bucket(server: ceph.CephGateway) -> None:
+def make_bucket(server: ceph.CephGateway) -> None:
+    """Create the bucket, and an object in it."""
     import boto3  # noqa: PLC0415  (slow to import)
     from botocore.config import Config  # noqa: PLC0415
 

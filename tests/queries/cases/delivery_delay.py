@@ -49,15 +49,15 @@ CASES = [
         "the_time_and_the_workspace_asked_for_are_those_of_the_events",
         "delivery_delay",
         (
-            _came("a", "28 23:59:59.999999", "29 12:00:00"),
-            _came("b", "29 00:00:00", "29 00:00:02"),
+            _came("a", "29 05:59:59.999999", "29 12:00:00"),
+            _came("b", "29 06:00:00", "29 06:00:02"),
             _came("c", "29 23:59:59", "30 00:00:03"),
             _came("d", "30 00:00:00", "30 00:00:00"),
             _came("e", "29 12:00:00", "29 13:00:00", "ws_2"),
         ),
         ((date(2026, 3, 29), 2, 2.0, 4.0),),
         SHORT,
-        {"since": "2026-03-29", "until": "2026-03-30", "workspace": "ws_1"},
+        {"since": "2026-03-29T06:00:00Z", "until": "2026-03-30", "workspace": "ws_1"},
     ),
     Case("no_events_no_rows", "delivery_delay", (), ()),
 ]

@@ -26,6 +26,19 @@ def _with_half_an_emoji(whole: Delivery) -> Delivery:
     return replace(whole, body=whole.body.replace(b"HALF", rb"\ud83d"))
 
 
+GRANTS = (
+    "badge.granted", "Role.Assigned", "permission.added", "api_key.created", "user.invited", "member.added",
+    "iam.AttachGroupPolicy", "iam.PutUserPolicy", "iam.CreateUser", "iam.CreateAccessKey",
+    "iam.CreateLoginProfile", "iam.UpdateLoginProfile", "iam.CreatePolicyVersion", "iam.AddUserToGroup",
+    "iam.SetDefaultPolicyVersion", "iam.UpdateAssumeRolePolicy", "s3.PutBucketPolicy", "s3.PutObjectAcl",
+    "lambda.AddPermission20150331v2", "ec2.ModifyImageAttribute", "ec2.ModifySnapshotAttribute",
+    "rds.ModifyDBSnapshotAttribute", "rds.ModifyDBClusterSnapshotAttribute",
+    "rolesanywhere.CreateTrustAnchor",
+)  # fmt: skip
+NO_GRANTS = (
+    "role.revoked", "member.removed", "api_key.deleted", "permission.expired", "user.created",
+    "iam.GetUserPolicy", "iam.DeleteAccessKey", "s3.GetBucketAcl", "lambda.RemovePermission20150331v2",
+)  # fmt: skip
 GIVEN = ("actor_id", "action", "given_to", "given", "is_to_self", "has_more_targets")
 
 CASES = [
@@ -35,18 +48,41 @@ CASES = [
         (
             delivery("a", "29 10:00:00", "admin", "role.granted", targets=[_user("bob", "editor")]),
             delivery(
-                "b", "29 11:00:00", "mallory", "role.granted",
-                resource_id="role_owner", targets=[_user("mallory", "owner")], ip_country=None,
+                "b",
+                "29 11:00:00",
+                "mallory",
+                "role.granted",
+                resource_id="role_owner",
+                targets=[_user("mallory", "owner")],
+                ip_country=None,
             ),
         ),
         (
             (
-                at("29 11:00:00"), "ws_1", "mallory", "Mallory", "role.granted",
-                "mallory", "owner", True, False, None, "b",
+                at("29 11:00:00"),
+                "ws_1",
+                "mallory",
+                "Mallory",
+                "role.granted",
+                "mallory",
+                "owner",
+                True,
+                False,
+                None,
+                "b",
             ),
             (
-                at("29 10:00:00"), "ws_1", "admin", "Admin", "role.granted",
-                "bob", "editor", False, False, "DE", "a",
+                at("29 10:00:00"),
+                "ws_1",
+                "admin",
+                "Admin",
+                "role.granted",
+                "bob",
+                "editor",
+                False,
+                False,
+                "DE",
+                "a",
             ),
         ),
     ),
@@ -57,7 +93,11 @@ CASES = [
             delivery("a", "29 10:00:00", "admin", "role.granted", targets=[_user(f"u{n}") for n in range(5)]),
             delivery("b", "29 10:01:00", "admin", "role.granted", targets=[_user(f"u{n}") for n in range(6)]),
             delivery(
-                "c", "29 10:02:00", "u4", "permission.granted", resource_id="p1",
+                "c",
+                "29 10:02:00",
+                "u4",
+                "permission.granted",
+                resource_id="p1",
                 targets=[_user(None), _user("u2", "viewer"), _user(None, "editor"), _user("u3"), _user("u4")],
             ),
             delivery("d", "29 10:03:00", "u5", "role.granted", targets=[_user(f"u{n}") for n in range(6)]),
@@ -95,19 +135,34 @@ CASES = [
         "privilege_grants",
         (
             delivery(
-                "a", "29 10:00:00", "arn:aws:iam::1:user/eve", "iam.AttachUserPolicy", actor_name="eve",
+                "a",
+                "29 10:00:00",
+                "arn:aws:iam::1:user/eve",
+                "iam.AttachUserPolicy",
+                actor_name="eve",
                 metadata=_request(userName="helper", policyArn="arn:aws:iam::aws:policy/AdministratorAccess"),
             ),
             delivery(
-                "b", "29 10:01:00", "arn:aws:iam::1:user/eve", "iam.CreateAccessKey", actor_name="eve",
+                "b",
+                "29 10:01:00",
+                "arn:aws:iam::1:user/eve",
+                "iam.CreateAccessKey",
+                actor_name="eve",
                 metadata=_request(userName="eve"),
             ),
             delivery(
-                "c", "29 10:02:00", "arn:aws:iam::1:user/eve", "iam.PutRolePolicy", actor_name="eve",
+                "c",
+                "29 10:02:00",
+                "arn:aws:iam::1:user/eve",
+                "iam.PutRolePolicy",
+                actor_name="eve",
                 metadata=_request(roleName="deploy", policyName="inline"),
             ),
             delivery(
-                "d", "29 10:03:00", "arn:aws:iam::1:user/eve", "lambda.AddPermission20150331v2",
+                "d",
+                "29 10:03:00",
+                "arn:aws:iam::1:user/eve",
+                "lambda.AddPermission20150331v2",
                 metadata=_request(principal="*", action="lambda:InvokeFunction"),
             ),
             delivery("e", "29 10:04:00", "arn:aws:iam::1:user/eve", "iam.ListAttachedRolePolicies"),
@@ -128,8 +183,13 @@ CASES = [
             delivery("a", "29 10:00:00", "admin", "role.granted", targets=[_user("\U0001f511", "a, b")]),
             _with_half_an_emoji(
                 delivery(
-                    "b", "29 10:01:00", "admin", "role.granted", resource_id="role_1",
-                    metadata=_request(userName="HALF"), targets=[_user("HALF", "owner")],
+                    "b",
+                    "29 10:01:00",
+                    "admin",
+                    "role.granted",
+                    resource_id="role_1",
+                    metadata=_request(userName="HALF"),
+                    targets=[_user("HALF", "owner")],
                 )
             ),
         ),
@@ -140,22 +200,32 @@ CASES = [
         "other_actions_can_be_asked_for_and_grants_to_oneself_alone",
         "privilege_grants",
         (
-            delivery("a", "29 00:00:00", "eve", "Badge.Issued", targets=[_user("eve")]),
+            delivery("a", "29 12:00:00", "eve", "Badge.Issued", targets=[_user("eve")]),
             delivery("b", "29 12:00:00", "eve", "badge.issued", targets=[_user("bob")]),
             delivery("c", "29 12:00:00", "eve", "role.granted", targets=[_user("eve")]),
-            delivery("d", "30 00:00:00", "eve", "badge.issued", targets=[_user("eve")]),
-            delivery("e", "28 23:59:59.999999", "eve", "badge.issued", targets=[_user("eve")]),
+            delivery("d", "30 12:00:00", "eve", "badge.issued", targets=[_user("eve")]),
+            delivery("e", "29 11:59:59.999999", "eve", "badge.issued", targets=[_user("eve")]),
             delivery("f", "29 12:00:00", "eve", "badge.issued", targets=[_user("eve")], workspace="ws_2"),
         ),
         (("a",),),
         ("id",),
         {
-            "action": "badge.%",
+            "action": "BADGE.%",
             "only_to_self": True,
-            "since": "2026-03-29",
-            "until": "2026-03-30",
+            "since": "2026-03-29T12:00:00Z",
+            "until": "2026-03-30T12:00:00Z",
             "workspace": "ws_1",
         },
+    ),
+    Case(
+        "what_is_a_grant_is_listed_and_its_opposite_left_out",
+        "privilege_grants",
+        tuple(
+            delivery(f"{n:02d}", f"29 10:{n:02d}:00", "admin", action)
+            for n, action in enumerate((*GRANTS, *NO_GRANTS))
+        ),
+        tuple((action,) for action in GRANTS),
+        ("action",),
     ),
     Case("no_events_no_rows", "privilege_grants", (), ()),
 ]

@@ -43,9 +43,25 @@ CASES = [
         ALL | {"workspace": "ws_1"},
     ),
     Case(
+        "within_a_minute_it_is_the_last_event_and_the_first_that_count",
+        "silent_periods",
+        (
+            *_pulse("ws_1", "29 10:00:05", "29 10:00:50", "29 11:00:50", "29 12:05:30", "29 12:05:50"),
+            *_pulse("ws_2", "29 10:00:55", "29 12:05:20"),
+        ),
+        (
+            (at("29 10:00:55"), at("29 12:05:20"), "ws_2", 124, True),
+            (at("29 11:00:50"), at("29 12:05:20"), None, 64, True),
+            (at("29 11:00:50"), at("29 12:05:30"), "ws_1", 64, True),
+            (at("29 10:00:50"), at("29 11:00:50"), "ws_1", 60, True),
+        ),
+        SHORT,
+        ALL,
+    ),
+    Case(
         "up_to_until_it_is_silent_if_the_archive_goes_on_behind_it",
         "silent_periods",
-        (*_pulse("ws_1", "29 10:00:00", "29 10:30:00"), *_pulse("ws_2", "31 15:00:00")),
+        (*_pulse("ws_1", "29 10:00:00", "29 10:30:00", "29 12:00:00"), *_pulse("ws_2", "31 15:00:00")),
         (
             (at("29 10:30:00"), at("29 12:00:00"), None, 90, False),
             (at("29 10:30:00"), at("29 12:00:00"), "ws_1", 90, False),

@@ -56,6 +56,8 @@ CASES = [
             *_hour("26 00", 1, "ws_2"),
             *_hour("29 00", 4, "ws_2"),  # others: 1, 0, 0
             *_hour("28 23", 3, "ws_2"),  # others: 0, 0
+            *_hour("28 00", 1, "ws_3"),  # one hour before the next: nothing can be said
+            *_hour("29 00", 9, "ws_3"),
             *_hour("26 00", 4),
             *_hour("27 00", 4),
             *_hour("28 00", 4),
