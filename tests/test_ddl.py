@@ -160,6 +160,7 @@ def test_glue_takes_the_table(form: str, partitions: str, request: pytest.Fixtur
         ("trino", {"location": "s3://x/y", "catalog": 'a"b'}, "no name of a catalog"),
         ("athena", {"location": "s3://x/\n"}, "cannot be printed"),
         ("spark", {"location": "/x/${env:HOME}"}, "cannot be printed"),
+        ("spark", {"location": "/x/[a]*"}, "takes this for a pattern"),
         ("athena", {"location": "s3://x/y", "partitions": "guessed"}, "registered or projected"),
         ("mysql", {}, "no engine is called 'mysql'"),
     ],

@@ -147,6 +147,8 @@ def _location(engine: str, location: str, connection: str | None) -> str:
         )
     if engine == "bigquery" and scheme == "s3" and not connection:
         raise ConfigError("BigQuery reads s3:// through a connection of Omni", hint="give --connection")
+    if engine == "spark" and any(char in location for char in "*?[]{}\\"):
+        raise ConfigError(f"{location!r:.100}: Spark takes this for a pattern", hint="give --location")
     if engine == "spark" and not scheme:
         return str(Path(location).expanduser().resolve())
     if engine == "spark" and scheme == "s3":

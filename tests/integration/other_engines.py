@@ -115,7 +115,7 @@ def rows_of(table: pa.Table) -> Iterable[Iterable[Any]]:
 
 
 def comparable(rows: Iterable[Iterable[Any]]) -> list[list[Any]]:
-    """Return rows with times as microseconds, days as text, numbers without their types, twelve digits."""
+    """Return rows with times as microseconds, days as text, fractions with twelve digits."""
     return [[_plain(value) for value in row] for row in rows]
 
 
@@ -124,7 +124,7 @@ def _plain(value: Any) -> Any:
         return clock.to_us(value if value.tzinfo is not None else value.replace(tzinfo=UTC))
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, bool) or not isinstance(value, float | Decimal | int):
+    if not isinstance(value, float | Decimal):
         return value
     number = float(value)
     return None if math.isnan(number) else float(f"{number:.11e}")
