@@ -15,12 +15,15 @@ so that attempts sort by time.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import secrets
 import time
 import urllib.parse
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
 
 DATASETS = ("events", "alerts", "supplements")
 LEDGER = "_ledger/"
@@ -223,7 +226,25 @@ class Partition:
     dt: str
 
 
+def folders_of(dataset: str | None = None, workspaces: Collection[str] | None = None) -> tuple[str, ...]:
+    """Return what the keys of the data files of a dataset and of these workspaces begin with; None is all."""
+    datasets = DATASETS if dataset is None else (dataset,)
+    if workspaces is None:
+        return tuple(f"{name}/" for name in datasets)
+    escaped = []
+    for one in workspaces:
+        with contextlib.suppress(ValueError):  # of what can be no partition there are no files
+            escaped.append(escape(one))
+    return tuple(f"{name}/workspace={one}/" for name in datasets for one in escaped)
+
+
 def partition_of(key: str) -> Partition | None:
     """Return dataset, workspace and day of a data file's key."""
-    found = _DATA_FOLDER.fullmatch(key.rpartition("/")[0])
-    return Partition(found[1], unescape(found[2]), found[3]) if found else None
+    folder = key.rpartition("/")[0]
+    found = _DATA_FOLDER.fullmatch(folder)
+    return Partition(found[1], _unescaped(found[2]), found[3]) if found else None
+
+
+@lru_cache(maxsize=4_096)  # of one workspace there are many files
+def _unescaped(segment: str) -> str:
+    return unescape(segment)

@@ -184,17 +184,16 @@ class Files(Mapping[str, DataFile]):
                 dataset, workspaces=workspaces, since_us=since_us, until_us=until_us, digests=digests
             )
             found = [file for file in stored if file.key not in self._removed]
+        folders = layout.folders_of(dataset, workspaces)
         for entry in list(self._entries.values()):  # others may go on meanwhile
             file = entry.file
-            if entry.removed_by is not None:
+            if entry.removed_by is not None or not file.key.startswith(folders):
                 continue
             if (since_us is not None and file.max_us < since_us) or (
                 until_us is not None and file.min_us >= until_us
             ):
                 continue
-            where = file.partition
-            if dataset in (None, where.dataset) and (workspaces is None or where.workspace in workspaces):
-                found.append(file)
+            found.append(file)
         return sorted(found, key=lambda file: file.key)
 
     def find(self, keys: Iterable[str]) -> dict[str, DataFile]:

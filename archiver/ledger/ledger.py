@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import replace
+from itertools import islice, takewhile
 
 import pyarrow as pa
 
@@ -100,7 +102,14 @@ class Ledger:
             return self.snapshot
         before = self.snapshot.sequence
         window = 1
-        with ThreadPoolExecutor(_READERS) as readers:
+        # In a folder, to hand a commit from thread to thread takes longer than to read it.
+        is_near = self.store.local_path(layout.commit(0)) is not None
+        with nullcontext() if is_near else ThreadPoolExecutor(_READERS) as readers:
+            if not is_near and not self._was_followed:
+                # One listing saves the guessing; what it does not tell of is looked for all the same.
+                listed = self._count_listed()
+                if listed:
+                    self._follow_next(listed, readers)
             while self._follow_next(window, readers):
                 window = min(2 * window, _WIDEST_WINDOW)
         self._was_followed = True
@@ -108,15 +117,22 @@ class Ledger:
             self.store.settle()  # (5) whoever acts on a commit that it found makes it durable first
         return self.snapshot
 
-    def _follow_next(self, count: int, readers: ThreadPoolExecutor) -> bool:
-        """Follow the next `count` commits; return False at the first that is not there.
+    def _count_listed(self) -> int:
+        """Return how many commits a listing shows behind the snapshot, some hundreds at most."""
+        commits = self.store.list(layout.LEDGER, start_after=layout.commit(self.snapshot.sequence))
+        told = (layout.sequence_of(info.key) is not None for info in islice(commits, _WIDEST_WINDOW))
+        return sum(1 for _ in takewhile(bool, told))
+
+    def _follow_next(self, count: int, readers: ThreadPoolExecutor | None) -> bool:
+        """Follow the next `count` commits, read at once if there are `readers`; False at the first missing.
 
         Raises:
             IntegrityError: A commit is not there, and a later one is.
         """
         first = self.snapshot.sequence + 1
         wanted = range(first, first + count)
-        found = [self._read_or_none(first)] if count == 1 else list(readers.map(self._read_or_none, wanted))
+        each = map if count == 1 or readers is None else readers.map
+        found = list(each(self._read_or_none, wanted))
         if found[-1] is None and not self._was_followed:
             # On opening, the ledger ends only where two commits running are not there: else it is a gap.
             found.append(self._read_or_none(first + count))

@@ -14,6 +14,8 @@ from datetime import date
 from functools import lru_cache
 from typing import Any, Final, NoReturn, TypeVar
 
+import orjson
+
 from archiver import layout
 
 LARGEST_INTEGER: Final = 2**53 - 1
@@ -38,6 +40,13 @@ def parse(content: bytes) -> dict[str, Any]:
         ValueError: It is none, or holds a member twice, or `NaN`, or is not UTF-8.
         RecursionError: It is too deep.
     """
+    try:
+        # What a common writer makes of the tree again, byte for byte, holds no member twice.
+        tree = orjson.loads(content)
+        if orjson.dumps(tree, option=orjson.OPT_SORT_KEYS) == content and isinstance(tree, dict):
+            return tree
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        pass  # of another writer, or none: look closely
     tree = json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
     if not isinstance(tree, dict):
         raise ShapeError("no object")

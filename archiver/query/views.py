@@ -209,7 +209,11 @@ def _dataset(store: Store, files: tuple[DataFile, ...], schema: pa.Schema) -> ds
             & (pc.field("event_time") >= lowest)
             & (pc.field("event_time") <= highest)
         )
-        fragments.append(form.make_fragment(root + file.key, filesystem=system, partition_expression=holds))
+        fragments.append(
+            form.make_fragment(
+                root + file.key, filesystem=system, partition_expression=holds, file_size=file.bytes
+            )
+        )
     return ds.FileSystemDataset(fragments, schema, form, system)
 
 

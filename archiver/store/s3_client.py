@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import boto3
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import NoCredentialsError
 from pyarrow import fs
@@ -23,6 +24,22 @@ from archiver.store.s3_errors import FAILURES, translate
 _WHEN_REQUIRED = "when_required"
 _CHECKSUM_SETTINGS = ("AWS_REQUEST_CHECKSUM_CALCULATION", "AWS_RESPONSE_CHECKSUM_VALIDATION")
 _CONNECTIONS = 32
+
+
+# What botocore knows of S3 is read from large files: once for all sessions of this process.
+_loaded = threading.Lock()
+_loader: Any = None
+
+
+def _new_session(region: str | None) -> Any:
+    global _loader  # noqa: PLW0603 - a cache
+    with _loaded:
+        own = botocore.session.get_session()
+        if _loader is not None:
+            own.register_component("data_loader", _loader)
+        session = boto3.session.Session(region_name=region, botocore_session=own)
+        _loader = own.get_component("data_loader")
+        return session
 
 
 class S3Clients:
@@ -71,7 +88,7 @@ class S3Clients:
     def _new_client(self, attempts: int) -> Any:
         try:
             if self._session is None:
-                self._session = boto3.session.Session(region_name=self._region)
+                self._session = _new_session(self._region)
             region = self._session.region_name or ("us-east-1" if self._endpoint_url else None)
             client = self._session.client(
                 "s3",
