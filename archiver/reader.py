@@ -29,7 +29,7 @@ from archiver.query.catalog import Catalog, Query, nearest
 from archiver.query.escaping import shown
 from archiver.query.narrowing import Narrow
 from archiver.query.result import About, Events, Result
-from archiver.query.session import Session, open_session
+from archiver.query.session import Session, open_session, prepare
 from archiver.store.open import open_store
 from archiver.store.options import S3Options
 from archiver.times import parse_when
@@ -275,6 +275,7 @@ def open(  # noqa: A001 - `archiver.open` is what it is called
             hint='archiver.open("./archive") or archiver.open("s3://bucket/prefix")',
         ) from None
     folders = (queries,) if isinstance(queries, str | Path) else tuple(queries)
+    prepare()
     archive = open_archive(open_store(place, options), as_of=wanted)
     now = archive.ledger.snapshot
     reopen = partial(

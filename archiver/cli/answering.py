@@ -104,13 +104,15 @@ def print_answer(
     since_us, until_us = narrow.get("since_us"), narrow.get("until_us")
     if since_us is not None and until_us is not None and since_us > until_us:
         raise ConfigError("--since is after --until", hint="the time asked for begins at --since")
+    from archiver.query.session import limited_memory, open_session, prepare
+
+    prepare()
     archive = context.open_archive()
     on_terminal = output is None and sys.stdout.isatty()
     width = shutil.get_terminal_size().columns if on_terminal else None
     is_drawn = chosen == "table" and (on_terminal if draw is None else draw)
     drawing = query.drawing if query is not None and is_drawn else None
     from archiver.query.output import write_answer
-    from archiver.query.session import limited_memory, open_session
 
     with limited_memory(limits.memory), _naming(query):
         session = open_session(

@@ -51,6 +51,7 @@ class Pinned:
     narrow: Narrow
     _known: KnownIds
     _asking: Lock = field(default_factory=Lock)
+    _held: dict[frozenset[str], list[DataFile] | None] = field(default_factory=dict)  # of the last ids
 
     @staticmethod
     def of(archive: Archive, narrow: Narrow | None = None) -> Pinned:
@@ -81,7 +82,7 @@ class Pinned:
         ids = both.ids if both.ids is not None and len(both.ids) <= _MOST_IDS else None
         if ids is not None and both.workspaces is None and len(now.files) > _FEW_FILES:
             # Without a workspace they may be millions: the index first.
-            held = self._holders(ids, {name for kind, name in now.files.volumes() if kind == dataset}, now)
+            held = self._holders_anywhere(ids, now)
             if held is not None:
                 return tuple(file for file in held if _is_wanted(file, dataset, both))
         found = now.files.select(
@@ -97,6 +98,15 @@ class Pinned:
                 keys = {file.key for file in held}
                 found = [file for file in found if file.key in keys]
         return tuple(found)
+
+    def _holders_anywhere(self, ids: frozenset[str], snapshot: Snapshot) -> list[DataFile] | None:
+        """As `_holders`, for all workspaces; events and what supplements them are asked for one by one."""
+        if ids not in self._held:
+            held = self._holders(ids, {name for _, name in snapshot.files.volumes()}, snapshot)
+            self._held.clear()
+            self._held[ids] = held
+            return held
+        return self._held.get(ids)
 
     def _holders(
         self, ids: Collection[str], workspaces: Collection[str], snapshot: Snapshot

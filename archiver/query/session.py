@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from threading import Lock, Thread
 from typing import Any, Final, TypeVar
 
 import duckdb
@@ -40,6 +41,7 @@ _CONFIG: Final[dict[str, Any]] = {
     "allow_community_extensions": False,
     "allow_persistent_secrets": False,
 }
+_SETTINGS: Final = {"threads": len(os.sched_getaffinity(0)), "temp_directory": ""}
 _LONGEST_MESSAGE: Final = 1_000
 _T = TypeVar("_T")
 
@@ -55,6 +57,46 @@ def size_in_bytes(text: str) -> int:
     if size <= 0:
         raise QueryError(f"{text!r:.40} is no size", hint="such as 512MB or 2GB")
     return size
+
+
+class _Spare:
+    """A connection made ready beforehand: to make one takes as long as a narrow question."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._made: Future[duckdb.DuckDBPyConnection] | None = None
+
+    def make(self) -> None:
+        """Begin to make one, on a thread of its own, unless there is one."""
+        with self._lock:
+            if self._made is None:
+                self._made = Future()
+                Thread(target=self._make, args=(self._made,)).start()
+
+    @staticmethod
+    def _make(made: Future[duckdb.DuckDBPyConnection]) -> None:
+        try:
+            made.set_result(_connect())
+        except BaseException as error:  # noqa: BLE001 - whoever takes it is told
+            made.set_exception(error)
+
+    def take(self) -> duckdb.DuckDBPyConnection:
+        """Return one that nobody else has or will have."""
+        with self._lock:
+            made, self._made = self._made, None
+        return _connect() if made is None else made.result()
+
+
+def _connect() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect(":memory:", config=_CONFIG | _SETTINGS)
+
+
+_SPARE: Final = _Spare()
+
+
+def prepare() -> None:
+    """Begin with what a first statement will need, while the archive is still being opened."""
+    _SPARE.make()
 
 
 @dataclass(slots=True)
@@ -212,7 +254,7 @@ class Session:
         text = checked(statement)
         files = self._pinned.files_for(wanted_by(text, parameters))
         scans = Scans(self._pinned, files)
-        running = _Running(duckdb.connect(":memory:", config=_CONFIG), scans, self._timeout_seconds)
+        running = _Running(_SPARE.take(), scans, self._timeout_seconds)
         running.watch = watch
         if self._timeout_seconds is not None:
             running.deadline = time.monotonic() + self._timeout_seconds
@@ -229,8 +271,6 @@ class Session:
         connection = running.connection
         for setting in (
             f"memory_limit='{self._memory_bytes}B'",
-            f"threads={len(os.sched_getaffinity(0))}",
-            "temp_directory=''",
             "TimeZone='UTC'",
             "Calendar='gregorian'",
         ):

@@ -164,4 +164,4 @@ def test_files_that_are_left_out_change_no_answer(
                     answers.append(error.message.splitlines()[0])
         assert answers[0] == answers[1], f"seed {number}: {statement} {values}"
         answered += isinstance(answers[0], list)
-    assert answered > STATEMENTS / 2, f"seed {seed}"
+    assert answered > STATEMENTS / 4, f"seed {seed}"
