@@ -1,6 +1,6 @@
 """Statements written for Athena and Trino, asked of DuckDB: values as Trino's documentation gives them.
 
-Each value was also asked of a Trino 435.
+Most were also asked of a Trino 435.
 """
 
 from __future__ import annotations

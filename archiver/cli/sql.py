@@ -99,9 +99,10 @@ def sql_command(
     has no equal is named, and --verbose shows the translation. Times keep their microseconds,
     where Athena has milliseconds, and a time in another zone loses the zone's name.
 
-    In an archive of very many files, name workspace_id and event_time in the WHERE, compared
-    with constants; or leave files out with --workspace, --since and --until. They leave out
-    whole files: a file that can hold such events is read with all its rows.
+    What a statement asks of workspace, dt, event_time and id, compared with constants, decides
+    which files are read: name them, and years of other events cost nothing. --workspace,
+    --since and --until leave out whole files besides: a file that can hold such events is read
+    with all its rows.
     """
     from archiver import clock
     from archiver.times import parse_when
