@@ -15,7 +15,7 @@ memory and threads are let go of when its answer was read, or is left.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from functools import partial
@@ -146,7 +146,8 @@ class Reader:
         if not isinstance(statement, str):
             raise QueryError(f"a statement is a text, not {type(statement).__name__}")
         if parameters is not None and (
-            isinstance(parameters, str) or not isinstance(parameters, Sequence | Mapping)
+            isinstance(parameters, str | bytes | bytearray | memoryview)
+            or not isinstance(parameters, Sequence | Mapping)
         ):
             raise QueryError(
                 f"parameters are a list or a mapping, not {type(parameters).__name__}",
@@ -265,7 +266,7 @@ def open(  # noqa: A001 - `archiver.open` is what it is called
         wanted = AsOf(sequence=as_of)
     elif as_of is not None:
         wanted = AsOf(time_us=_instant_us("as_of", as_of, clock.now_us()))
-    if timeout_seconds is not None and not timeout_seconds > 0:
+    if timeout_seconds is not None and not (isinstance(timeout_seconds, int | float) and timeout_seconds > 0):
         raise ConfigError(f"timeout_seconds: {timeout_seconds!r:.60} is not more than nothing")
     try:
         place = os.fsdecode(location)
@@ -274,7 +275,7 @@ def open(  # noqa: A001 - `archiver.open` is what it is called
             f"a location is a text or a path, not {type(location).__name__}",
             hint='archiver.open("./archive") or archiver.open("s3://bucket/prefix")',
         ) from None
-    folders = (queries,) if isinstance(queries, str | Path) else tuple(queries)
+    folders = (queries,) if isinstance(queries, str | Path) else tuple(queries or ())
     prepare()
     archive = open_archive(open_store(place, options), as_of=wanted)
     now = archive.ledger.snapshot
@@ -295,7 +296,9 @@ def _instant_us(name: str, when: object, now_us: int) -> int:
     if isinstance(when, str):
         return parse_when(when, now_us)
     if isinstance(when, datetime):
-        return clock.to_us(when if when.tzinfo is not None else when.replace(tzinfo=UTC))
+        found = clock.to_us(when if when.tzinfo is not None else when.replace(tzinfo=UTC))
+        if found == clock.nearest(found):  # and not, in UTC, outside the years 1 to 9999
+            return found
     raise ConfigError(
         f"{name}: {when!r:.60} is no point in time",
         hint="a text (2026-03-26, 2026-03-26T10:15:00Z, 7d), a date or a datetime",
@@ -316,6 +319,8 @@ def _named(name: object) -> str:
 
 
 def _columns(wanted: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
+    if not isinstance(wanted, Iterable):
+        raise ConfigError(f"columns: {wanted!r:.60} is no list of names")
     names = (wanted,) if isinstance(wanted, str) else tuple(wanted)
     for name in names:
         if name not in known:

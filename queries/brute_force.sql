@@ -6,8 +6,8 @@
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
 -- param action VARCHAR '%login_failed' actions like this are failed logins; % is any text, _ any character
--- param at_least INTEGER 20 at least so many within one window
--- param window_minutes INTEGER 60 length of the window; a pause that is longer ends the attack
+-- param at_least INTEGER(1..) 20 at least so many within one window
+-- param window_minutes INTEGER(0..10000000) 60 length of the window; a pause that is longer ends the attack
 -- column kind VARCHAR address: what one address tried; actor: what was tried on one actor
 -- column workspace_id VARCHAR where
 -- column name VARCHAR the address, or the actor's id

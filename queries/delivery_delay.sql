@@ -24,7 +24,8 @@ WITH delays AS (
     SELECT
         CAST(event_time AS DATE) AS day,
         source,
-        epoch(received_at) - epoch(event_time) AS seconds
+        -- Seconds since 1970 are no exact numbers; what is between them is one, to the microsecond.
+        round(epoch(received_at) - epoch(event_time), 6) AS seconds
     FROM events
     WHERE dt BETWEEN $since_day AND $until_day
         AND event_time >= $since AND event_time < $until

@@ -5,8 +5,8 @@
 -- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
--- param dormant_days INTEGER 30 a silence so long, or longer
--- param history_days INTEGER 365 look so many days further back than since for the last sign of life
+-- param dormant_days INTEGER(0..100000) 30 a silence so long, or longer
+-- param history_days INTEGER(0..100000) 365 look so many days further back than since for the last sign of life
 -- column woke_at TIMESTAMP WITH TIME ZONE the first event after the silence
 -- column workspace_id VARCHAR where
 -- column actor_id VARCHAR who

@@ -6,7 +6,7 @@
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
 -- param action VARCHAR '%login_failed' actions like this are failed logins; % is any text, _ any character
--- param at_least INTEGER 5 leave out who failed less often
+-- param at_least INTEGER(1..) 5 leave out who failed less often from one country
 -- column workspace_id VARCHAR where
 -- column actor_id VARCHAR who
 -- column actor_name VARCHAR a name of theirs, the last in the alphabet if there are several

@@ -6,8 +6,8 @@
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
 -- param action VARCHAR '%' only actions like this; % is any text, _ any character
--- param known_days INTEGER 1 only actors who were active so long before; 0 shows new actors as well
--- param history_days INTEGER 90 what was not done for so many days before since is new
+-- param known_days INTEGER(0..100000) 1 only actors who were active so long before; 0 shows new actors as well
+-- param history_days INTEGER(0..100000) 90 what was not done for so many days before since is new
 -- column first_at TIMESTAMP WITH TIME ZONE when they did it first
 -- column workspace_id VARCHAR where
 -- column actor_id VARCHAR who

@@ -6,7 +6,7 @@
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
 -- param max_kmh DOUBLE 1000 nobody travels faster than so many kilometres an hour
--- param history_days INTEGER 2 look so many days further back for where somebody was before since
+-- param history_days INTEGER(0..100000) 2 look so many days further back for where somebody was before since
 -- column event_time TIMESTAMP WITH TIME ZONE when they were in the second country
 -- column workspace_id VARCHAR where
 -- column actor_id VARCHAR who

@@ -7,8 +7,8 @@
 -- param workspace VARCHAR NULL only this workspace
 -- param action VARCHAR '%delete%' actions like this are deletions, in small letters or not; % is any text, _ any character
 -- param also VARCHAR '%terminate%' and so are actions like this; '%.exported' finds who takes much along
--- param at_least INTEGER 25 so many deletions, or more
--- param within_minutes INTEGER 15 in a window so long, wherever it begins
+-- param at_least INTEGER(1..) 25 so many deletions, or more
+-- param within_minutes INTEGER(0..10000000) 15 in a window so long, wherever it begins
 -- column first_at TIMESTAMP WITH TIME ZONE the first deletion of the burst
 -- column last_at TIMESTAMP WITH TIME ZONE the last of it
 -- column workspace_id VARCHAR where

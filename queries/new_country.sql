@@ -5,7 +5,7 @@
 -- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
--- param history_days INTEGER 90 a country seen at most so many days before since is not new
+-- param history_days INTEGER(0..100000) 90 a country seen at most so many days before since is not new
 -- param action VARCHAR NULL look only at actions like this; % is any text, _ any character
 -- column first_at TIMESTAMP WITH TIME ZONE when they first came from there
 -- column workspace_id VARCHAR where

@@ -5,14 +5,14 @@
 -- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
--- param from_hour INTEGER 7 working hours begin at this hour
--- param to_hour INTEGER 19 and end at this one; before from_hour it is one of the next day
--- param utc_offset_minutes INTEGER 0 the clock of the place is so many minutes ahead of UTC, 330 in India
+-- param from_hour INTEGER(0..23) 7 working hours begin at this hour
+-- param to_hour INTEGER(0..24) 19 and end at this one; before from_hour it is one of the next day
+-- param utc_offset_minutes INTEGER(-1440..1440) 0 the clock of the place is so many minutes ahead of UTC, 330 in India
 -- param weekend BOOLEAN true Saturdays and Sundays are off hours, all day
 -- param action VARCHAR '%' only actions like this; % is any text, _ any character
--- param at_least INTEGER 1 leave out who did less in a night
+-- param at_least INTEGER(1..) 1 leave out who did less in a night
 -- param usual_nights INTEGER 3 leave out who was active in more of the nights before than this
--- param history_days INTEGER 14 the nights before are those of so many days
+-- param history_days INTEGER(0..100000) 14 the nights before are those of so many days
 -- column night_of DATE the day at whose from_hour the day began that this night ends
 -- column workspace_id VARCHAR where
 -- column actor_id VARCHAR who
@@ -33,8 +33,10 @@ WITH shifted AS (
         workspace_id, actor_id, actor_name, action, ip_country, event_time,
         event_time + ($utc_offset_minutes - $from_hour * 60) * INTERVAL '1' MINUTE AS moment
     FROM events
-    WHERE dt BETWEEN CAST(CAST($since - $history_days * INTERVAL '1' DAY AS DATE) AS VARCHAR) AND $until_day
-        AND event_time >= $since - $history_days * INTERVAL '1' DAY AND event_time < $until
+    -- A day more: the night in which since lies began the day before.
+    WHERE dt BETWEEN CAST(CAST($since - ($history_days + 1) * INTERVAL '1' DAY AS DATE) AS VARCHAR)
+            AND $until_day
+        AND event_time >= $since - ($history_days + 1) * INTERVAL '1' DAY AND event_time < $until
         AND ($workspace IS NULL OR workspace = $workspace)
         AND actor_id IS NOT NULL
         AND action LIKE $action

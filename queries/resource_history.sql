@@ -21,7 +21,31 @@
 -- column ip_address VARCHAR from which address
 -- column session_id VARCHAR in which session
 -- column id VARCHAR the event's id
-WITH found AS (
+WITH read AS (
+    SELECT
+        event_time,
+        workspace_id,
+        actor_id,
+        actor_name,
+        action,
+        resource,
+        resource_id,
+        resource_name,
+        targets,
+        -- Half an emoji in a text is valid to JSON's grammar, and an error to DuckDB's parser.
+        CASE WHEN json_valid(targets) THEN targets END AS parsed,
+        metadata,
+        ip_country,
+        ip_address,
+        session_id,
+        id
+    FROM events
+    WHERE dt BETWEEN $since_day AND $until_day
+        AND event_time >= $since AND event_time < $until
+        AND ($workspace IS NULL OR workspace = $workspace)
+        AND ($action IS NULL OR action LIKE $action)
+),
+found AS (
     SELECT
         event_time,
         workspace_id,
@@ -34,11 +58,11 @@ WITH found AS (
             -- The text finds an id wherever it stands as written, at any depth; the paths also find
             -- one that JSON escapes, among the first five targets.
             WHEN replace(targets, '"' || $resource_id || '"', '') <> targets
-                OR json_extract_string(targets, '$[0].id') = $resource_id
-                OR json_extract_string(targets, '$[1].id') = $resource_id
-                OR json_extract_string(targets, '$[2].id') = $resource_id
-                OR json_extract_string(targets, '$[3].id') = $resource_id
-                OR json_extract_string(targets, '$[4].id') = $resource_id THEN 'targets'
+                OR json_extract_string(parsed, '$[0].id') = $resource_id
+                OR json_extract_string(parsed, '$[1].id') = $resource_id
+                OR json_extract_string(parsed, '$[2].id') = $resource_id
+                OR json_extract_string(parsed, '$[3].id') = $resource_id
+                OR json_extract_string(parsed, '$[4].id') = $resource_id THEN 'targets'
             WHEN replace(metadata, '"' || $resource_id || '"', '') <> metadata THEN 'metadata'
         END AS found_in,
         resource,
@@ -48,11 +72,7 @@ WITH found AS (
         ip_address,
         session_id,
         id
-    FROM events
-    WHERE dt BETWEEN $since_day AND $until_day
-        AND event_time >= $since AND event_time < $until
-        AND ($workspace IS NULL OR workspace = $workspace)
-        AND ($action IS NULL OR action LIKE $action)
+    FROM read
 )
 SELECT
     event_time,

@@ -5,9 +5,9 @@
 -- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
--- param at_least_minutes INTEGER 60 leave out shorter silences
+-- param at_least_minutes INTEGER(0..10000000) 60 leave out shorter silences
 -- param times_usual DOUBLE 20 and those shorter than so many times the usual one; 0 leaves none out
--- param history_days INTEGER 7 look so many days further back than since for the last event before it
+-- param history_days INTEGER(0..100000) 7 look so many days further back than since for the last event before it
 -- column silent_from TIMESTAMP WITH TIME ZONE the last event before the silence
 -- column silent_until TIMESTAMP WITH TIME ZONE the next event; while there is none, the end of what is known
 -- column workspace_id VARCHAR of which workspace; null is all together
@@ -34,7 +34,9 @@ WITH minutes AS (
     GROUP BY workspace_id, floor(epoch(event_time) / 60)
 ),
 known AS (
-    SELECT CASE WHEN max(event_time) < $until THEN max(event_time) ELSE $until END AS known_until
+    -- Null, and so no silence, where nothing is known from the day of since on.
+    SELECT CASE WHEN max(event_time) < $until THEN max(event_time) WHEN max(event_time) >= $until THEN $until END
+            AS known_until
     FROM events
     WHERE dt >= $since_day
 ),

@@ -7,8 +7,8 @@
 -- param workspace VARCHAR NULL only this workspace
 -- param failed VARCHAR '%login_failed' actions like this are failed logins; % is any text, _ any character
 -- param succeeded VARCHAR '%.login' actions like this are logins that worked
--- param at_least INTEGER 10 at least so many failures before the success
--- param within_minutes INTEGER 60 the failures lie at most so long before the success, before since too
+-- param at_least INTEGER(1..) 10 at least so many failures before the success
+-- param within_minutes INTEGER(0..10000000) 60 the failures lie at most so long before the success, before since too
 -- column succeeded_at TIMESTAMP WITH TIME ZONE when the login worked
 -- column workspace_id VARCHAR where
 -- column actor_id VARCHAR who

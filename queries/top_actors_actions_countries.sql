@@ -5,7 +5,7 @@
 -- param since TIMESTAMP '1970-01-01' from this moment on
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
--- param limit INTEGER 10 so many of each
+-- param limit INTEGER(1..) 10 so many of each
 -- column ranking VARCHAR actors, actions or countries
 -- column place BIGINT from 1; of equals, the first in the alphabet goes first
 -- column workspace_id VARCHAR the actor's workspace; null for actions and countries, counted over all

@@ -6,9 +6,9 @@
 -- param until TIMESTAMP '2100-01-01' up to, but not including, this moment
 -- param workspace VARCHAR NULL only this workspace
 -- param deviations DOUBLE 4 more than the mean by more than so many standard deviations
--- param at_least INTEGER 50 leave out hours with fewer events
+-- param at_least INTEGER(1..) 50 leave out hours with fewer events
 -- param same_hour BOOLEAN true compare with the same hour of the other days; false: with all other hours
--- param history_days INTEGER 14 so many days before since are compared with as well
+-- param history_days INTEGER(0..100000) 14 so many days before since are compared with as well
 -- column hour TIMESTAMP WITH TIME ZONE the beginning of the hour, UTC
 -- column workspace_id VARCHAR where
 -- column events BIGINT how many events in this hour

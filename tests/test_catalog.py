@@ -184,6 +184,41 @@ def test_a_value_of_another_type_names_the_parameter_and_what_it_means(kind: str
     assert "what it is" in refused.value.hint
 
 
+@pytest.mark.parametrize(
+    ("bounds", "extent", "taken", "refused"),
+    [
+        ("INTEGER(1..)", "from 1", [1, "5"], [0, "-1"]),
+        ("INTEGER(..-2)", "up to -2", [-2], [-1]),
+        ("INTEGER(0..100000)", "from 0 to 100,000", [0, 100_000], [-1, 100_001]),
+        ("DOUBLE(0..1)", "from 0 to 1", [0, 1.0, "0.5"], [-0.001, "1.001"]),
+    ],
+)
+def test_a_number_beyond_its_bounds_is_refused_with_what_they_are(
+    bounds: str, extent: str, taken: list[Any], refused: list[Any]
+) -> None:
+    bounded = of_kind(bounds)
+    assert bounded.parameters[0].extent == extent
+    for given in taken:
+        assert bounded.bind({"x": given}) == {"x": float(given)}
+    for given in refused:
+        with pytest.raises(ConfigError, match=re.escape(f"x: {given!r} is not a ")) as caught:
+            bounded.bind({"x": given})
+        assert caught.value.message.endswith(f"number {extent}")
+
+
+@pytest.mark.parametrize(
+    ("header", "told"),
+    [
+        ("VARCHAR(1..) NULL", "only numbers have bounds"),
+        ("INTEGER(1..) 0", "'0' is not a whole number from 1"),
+        ("INTEGER(a..) 0", "a parameter is"),
+    ],
+)
+def test_bounds_that_are_none_or_exclude_the_default_are_refused(header: str, told: str) -> None:
+    with pytest.raises(ValueError, match=told):
+        query(f"-- param x {header} what it is\n", "SELECT $x")
+
+
 def test_none_and_nothing_are_the_default() -> None:
     assert of_kind("INTEGER", "5").bind({"x": None}) == of_kind("INTEGER", "5").bind({}) == {"x": 5}
     assert of_kind("INTEGER").bind({}) == {"x": None}
@@ -306,6 +341,14 @@ def test_the_programs_own_queries_can_all_be_read_and_have_a_topic() -> None:
     assert [entry.problem for entry in entries] == [""] * len(entries)
     assert {entry.topic for entry in entries} <= set(TOPICS)
     assert list(by_topic(entries)) == list(TOPICS)
+
+
+def test_what_the_programs_own_queries_count_or_go_back_by_has_bounds() -> None:
+    names = re.compile("at_least|limit|.*_(days|hour)|.*(within|window|offset|least)_minutes")
+    for one in Catalog():
+        for parameter in one.parameters:
+            if parameter.kind == "INTEGER" and names.fullmatch(parameter.name):
+                assert parameter.least is not None, (one.name, parameter.name)
 
 
 def test_the_page_of_queries_is_up_to_date() -> None:

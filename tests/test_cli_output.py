@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from archiver.cli import main as command_line
 from archiver.cli.target import open_target
+from archiver.errors import ConfigError
 from archiver.store.local import LocalStore
 from tests.calling import Archiver, archiver, place
 from tests.support import archive_bodies, event, new_archive
@@ -136,3 +138,31 @@ def test_what_was_committed_before_an_error_stands_in_the_report(
     assert isinstance(result.exception, StoreError)
     told = json.loads(report.read_text())
     assert (told["archived"], told["commits"], told["problems"]) == (1, [1], ["the disk is full"])
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_a_full_disk_behind_stdout_is_said_in_one_line(place: Path, form: str) -> None:
+    words = ["sql", "SELECT id FROM events", "--format", form, "-a", str(place)]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", "from archiver.cli.main import main; main()", *words],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: stdout: cannot be written: No space left on device\n",
+    )
+
+
+def test_a_full_disk_names_the_output_and_leaves_what_was_there(tmp_path: Path) -> None:
+    output = tmp_path / "answer.csv"
+    output.write_text("before")
+    target = open_target(str(output), LocalStore(tmp_path / "a"))
+    with pytest.raises(ConfigError, match=r"answer\.csv: cannot be written: No space left"), target:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert [one.name for one in tmp_path.iterdir() if one.is_file()] == ["answer.csv"]
+    assert output.read_text() == "before"

@@ -48,6 +48,37 @@ def test_the_document_names_the_query_and_what_it_was_asked_with(archiver: Archi
     assert document["parameters"]["at_least"] == 5
 
 
+def test_an_answer_names_its_commit_as_verify_expects_it(archiver: Archiver, place: Path) -> None:
+    digests = archiver("sql", "SELECT sequence, digest FROM commits", "-a", place, "--json").document["rows"]
+    for row in digests[:2]:
+        ask = ("query", "failed_logins", "-a", place, "--as-of", row["sequence"])
+        document = archiver(*ask, "--json").document
+        assert (document["sequence"], document["digest"]) == (row["sequence"], row["digest"])
+        proof = f"archiver verify --expect {row['sequence']}:{row['digest']}"
+        assert proof in archiver(*ask, "--verbose").err
+        assert proof not in archiver(*ask).err
+        assert archiver("verify", "-a", place, "--expect", proof.rpartition(" ")[2]).code == 0
+
+
+def test_no_row_is_no_output_as_json_lines_so_that_cron_mails_nothing(
+    archiver: Archiver, place: Path
+) -> None:
+    done = archiver("query", "mass_deletion", "-a", place, "--since", "2d", "--format", "jsonl")
+    assert (done.code, done.out, done.err) == (0, "", "")
+
+
+def test_options_of_a_query_before_its_name_are_refused_with_where_they_stand(archiver: Archiver) -> None:
+    refused = archiver("query", "--since", "7d", "failed_logins")
+    assert refused.code == 2
+    assert "archiver query NAME --since" in refused.err.replace("\n", " ")
+
+
+def test_a_query_in_the_place_of_a_command_is_told_how_to_be_shown(archiver: Archiver) -> None:
+    refused = archiver("queries", "failed_logins")
+    assert refused.code == 2
+    assert "archiver queries show NAME" in refused.err
+
+
 def test_since_until_and_workspace_have_the_variables_that_sql_has_and_others_none(
     archiver: Archiver, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -252,6 +283,8 @@ def test_the_list_as_a_document(archiver: Archiver) -> None:
         "name": "since",
         "type": "TIMESTAMP",
         "default": "1970-01-01",
+        "least": None,
+        "most": None,
         "meaning": "from this moment on",
     }
     assert one["draw"] == {"kind": "bars", "column": "failures", "by": None}
@@ -261,7 +294,7 @@ def test_the_list_as_a_document(archiver: Archiver) -> None:
 def test_show_tells_all_and_sql_prints_the_file_alone(archiver: Archiver) -> None:
     query = Catalog().get("failed_logins")
     out = archiver("queries", "show", "failed_logins").out
-    for part in (query.title, "--at-least NUMBER", "[default: 5]", "[BIGINT]", query.statement):
+    for part in (query.title, "--at-least NUMBER", "[default: 5; from 1]", "[BIGINT]", query.statement):
         assert part in out
     assert out.index("Parameters:") < out.index("Columns") < out.index("SELECT")
     text = archiver("queries", "show", "failed-logins", "--sql").out

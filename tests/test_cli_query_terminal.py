@@ -82,7 +82,7 @@ def test_names_are_completed_with_their_titles_and_folders_as_folders(
     assert set(found) == {one.name for one in Catalog.of([mine])}
     assert [item.type for item in completed(monkeypatch, shell, "archiver query --queries m")] == ["dir"]
     helps = [item.help for item in completed(monkeypatch, shell, "archiver query failed_logins --at")]
-    assert helps == ["leave out who failed less often  [default: 5]"]
+    assert helps == ["leave out who failed less often from one country  [default: 5; from 1]"]
 
 
 def test_completion_says_nothing_about_what_is_broken(

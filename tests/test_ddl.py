@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -124,6 +125,13 @@ def test_projected_partitions_take_the_workspace_from_the_query(lines: Archive) 
     assert "'projection.workspace.type' = 'injected'" in made[1]
     assert "'storage.location.template' = 's3://audit/x/events/workspace=${workspace}/dt=${dt}/'" in made[1]
     assert all(text.startswith("-- no view ") for _, text in ddl.views(target, Catalog()))
+
+
+def test_projected_days_go_back_to_the_first_of_the_archive(lines: Archive) -> None:
+    target = ddl.target_of(lines, "athena", location="s3://audit/x", partitions="projected")
+    assert "'projection.dt.range' = '2020-01-01,NOW+1DAY'" in ddl.tables(target)[1]
+    imported = replace(target, live=(*target.live, ("ws_1", "1999-12-31", "events/x")))
+    assert "'projection.dt.range' = '1999-12-31,NOW+1DAY'" in ddl.tables(imported)[1]
 
 
 @pytest.mark.parametrize("partitions", ddl.PARTITIONS)

@@ -220,6 +220,15 @@ def test_what_has_no_equal_is_named(dialect: str) -> None:
         translate(written("SELECT FROM WHERE"), {}, dialect)
 
 
+@pytest.mark.parametrize(
+    "statement", ["SELECT 1; DROP TABLE events", "COPY (SELECT 1) TO 'f'", "DROP TABLE t"]
+)
+@pytest.mark.parametrize("dialect", ["athena", "duckdb"])
+def test_only_one_select_is_written_for_anybody(statement: str, dialect: str) -> None:
+    with pytest.raises(QueryError, match="it is no SELECT, or more than one"):
+        body(statement, dialect)
+
+
 def test_an_unknown_dialect_is_refused() -> None:
     with pytest.raises(ConfigError, match="'mysql'"):
         translate(*asks_for("x"), "mysql")

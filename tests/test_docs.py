@@ -215,3 +215,11 @@ def test_the_command_line_package_is_the_only_one_that_imports_click() -> None:
     for path in PACKAGE.rglob("*.py"):
         if "cli" not in path.relative_to(PACKAGE).parts:
             assert not re.search(r"^\s*(?:import|from) click\b", path.read_text(), re.MULTILINE), path
+
+
+def test_nothing_says_to_install_by_a_name_that_may_be_another_program_s_on_an_index() -> None:
+    told = [ROOT / "README.md", *DOCS.rglob("*.md"), *DOCS.rglob("*.html"), *PACKAGE.rglob("*.py")]
+    told += (ROOT / "notebooks").glob("*.ipynb")
+    by_name = re.compile(r"pip install [^`\n]*?(?<![\w./-])archiver\b(?!\.)")
+    assert by_name.search("pip install 'archiver[notebook]'")
+    assert [str(one) for one in told if by_name.search(one.read_text(encoding="utf-8"))] == []

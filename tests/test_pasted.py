@@ -113,6 +113,8 @@ VALUES: list[tuple[str, Any]] = [
     ("transform(ARRAY[1, 2], x -> x + 1)", [2, 3]),
     ("filter(ARRAY[1, 2, 3], x -> x > 1)", [2, 3]),
     ("reduce(ARRAY[1, 2, 3], 0, (s, x) -> s + x, s -> s)", 6),
+    ("reduce(ARRAY[1, 2, 3], 0, (s, x) -> s + x, s -> s * 10)", 60),
+    ("reduce(ARRAY[5, 50], 0, (s, x) -> s + x, s -> IF(s > 10, 'much', 'little'))", "much"),
     ("array_distinct(ARRAY[3, 1, 3, 2])", [3, 1, 2]),
     ("array_union(ARRAY[2, 1], ARRAY[2, 3])", [2, 1, 3]),
     ("arrays_overlap(ARRAY[1, 2], ARRAY[2, 3])", True),

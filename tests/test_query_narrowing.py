@@ -91,6 +91,11 @@ STATEMENTS: list[tuple[str, Any]] = [
      {"t": datetime(2026, 3, 27, 12, tzinfo=UTC), "n": 1}),
     ("WITH alerts AS (SELECT DATE '1990-01-01' AS current_date) SELECT id FROM events, alerts "
      "WHERE event_time > current_date", None),
+    ("SELECT count(*) FROM events WHERE dt IN ('2026-3-25', NULL::DATE)", None),
+    ("SELECT count(*) FROM events WHERE dt IN ('2026-3-25', $d)", {"d": date(1970, 1, 1)}),
+    ("SELECT count(*) FROM events \u00df JOIN alerts ss ON ss.workspace = 'a'", None),
+    ("SELECT id FROM events, (SELECT 'x' AS \"work\u017fpace\") WHERE \"work\u017fpace\" = 'x'", None),
+    ("SELECT id FROM events WHERE workspace = $\u00df AND $ss = 'b'", {"\u00df": "a", "ss": "b"}),
     ("FROM histogram('events', action)", None),
     ("SELECT e FROM events e WHERE workspace = 'a'", None),
     ("SELECT e.e2.session_id FROM (SELECT events AS e2 FROM events) e", None),
@@ -261,3 +266,11 @@ def test_a_session_stays_at_its_snapshot_while_the_ledger_moves(tmp_path: Path) 
     archive_bodies(archive, event("b"), b"rubbish again")
     with session.sql("SELECT (SELECT count(*) FROM events), (SELECT count(*) FROM quarantine)") as answer:
         assert list(answer.arrow().to_pylist()[0].values()) == [1, 1]
+
+
+def test_no_constant_grows_beyond_what_was_written() -> None:
+    bomb = "'a'"
+    for _ in range(3):
+        bomb = f"replace({bomb}, 'a', '{'a' * 100}')"
+    # Nothing limits what is evaluated beforehand: it is left to the statement, which has limits.
+    assert wanted_by(f"SELECT id FROM events WHERE id = {bomb}", None).narrow == {"events": Narrow()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,10 @@ def test_a_wrong_location_is_told_with_a_hint(
     "options",
     [
         {"memory_limit": "much"},
+        {"memory_limit": 1_000_000},
+        {"memory_limit": "9" * 400 + "TB"},
         {"timeout_seconds": 0},
+        {"timeout_seconds": "30"},
         {"timeout_seconds": float("nan")},
         {"queries": "no/such/folder"},
     ],
@@ -147,11 +150,13 @@ def test_a_query_tells_what_is_wrong_with_its_parameters(place: Path) -> None:
     [
         {"columns": ["ID"]},
         {"columns": []},
+        {"columns": 7},
         {"columns": ["id", "id"]},
         {"columns": ['id" FROM events; --']},
         {"workspace": 7},
         {"since": 7},
         {"since": "soon"},
+        {"since": datetime.max.replace(tzinfo=timezone(-timedelta(hours=14)))},
         {"since": "2026-03-27", "until": "2026-03-27"},
     ],
 )
@@ -166,6 +171,7 @@ def test_events_tell_what_is_wrong_with_what_is_asked(place: Path, given: dict[s
         ("SELECT ?", None),
         ("SELECT ?", [object()]),
         ("SELECT ?", "text"),
+        ("SELECT ?", b"x"),
         ("SELECT ?", 7),
         ("SELECT $a", {"b": 1}),
         ("SELECT $a", {1: 1}),

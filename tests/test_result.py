@@ -168,11 +168,17 @@ def union(session: Session) -> Result:
     return result(session, "SELECT union_value(n := 1) AS x")
 
 
+def test_what_takes_arrow_takes_an_answer_as_it_is(session: Session) -> None:
+    found = result(session, "SELECT 1 AS x, 'a' AS y")
+    assert pa.table(found).equals(found.arrow())
+    assert pl.DataFrame(found).equals(found.pl())
+
+
 def test_without_pandas_df_says_what_to_install(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ConfigError) as failed:
         result(session, "SELECT 1").df()
-    assert "archiver[notebook]" in failed.value.hint
+    assert failed.value.hint == "pip install pandas"
 
 
 # --- shown

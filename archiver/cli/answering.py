@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import os
 import shutil
 import sys
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from archiver.query.catalog import Query
     from archiver.query.drawing import Style
 
+log = logging.getLogger(__name__)
 FORMATS: Final = ("table", "csv", "json", "jsonl", "markdown", "parquet")
 _WIDTH_OF_FILES: Final = 100
 
@@ -119,7 +121,8 @@ def print_answer(
             archive, memory_limit=limits.memory, timeout_seconds=limits.timeout_seconds, **narrow
         )
         answer = session.sql(statement, parameters)
-        document = _document(session.sequence, query, parameters) if context.json else None
+        digest = archive.ledger.snapshot.digest
+        document = _document(session.sequence, digest, query, parameters) if context.json else None
         sketch = None
         if drawing is not None:
             from archiver.query.drawing import Sketch
@@ -131,6 +134,12 @@ def print_answer(
             if sketch is not None:
                 text = sketch.text(width or _WIDTH_OF_FILES, _style(output))
                 stream.write(b"\n" * bool(text) + text.encode(errors="backslashreplace"))
+    log.info(
+        "this is of commit %d; what its files hold is proven by: archiver verify --expect %d:%s",
+        session.sequence,
+        session.sequence,
+        digest,
+    )
     if on_terminal and chosen == "table" and not context.quiet:
         click.echo(f"({count:,} row{'' if count == 1 else 's'})", err=True)
 
@@ -152,8 +161,10 @@ def _style(output: str | None) -> Style:
     return Style() if output is not None else Style.of(sys.stdout.encoding, os.environ)
 
 
-def _document(sequence: int, query: Query | None, parameters: Mapping[str, Any] | None) -> dict[str, Any]:
-    found: dict[str, Any] = {"message_type": "answer", "sequence": sequence}
+def _document(
+    sequence: int, digest: str, query: Query | None, parameters: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    found: dict[str, Any] = {"message_type": "answer", "sequence": sequence, "digest": digest}
     if query is not None:
         told = {
             name: to_text(to_us(value)) if isinstance(value, datetime) else value

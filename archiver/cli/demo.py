@@ -88,6 +88,7 @@ Try next:
   archiver status --archive {archive} --spool {spool}
   archiver quarantine list --archive {archive}
   archiver sql "{_AN_OWN_QUESTION}" --archive {archive}
+  archiver queries
   archiver export --archive {archive} --since 2026-03-26 | head -n 3
   flip a byte in any file below {archive}/ and run: archiver verify --archive {archive}
 The command lies in {Path(sys.executable).parent}/.""")

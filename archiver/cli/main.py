@@ -78,6 +78,7 @@ def cli() -> None:
       archiver generate --events 1000 --out ./spool
       archiver run --spool ./spool --archive ./archive
       archiver sql "SELECT action, count(*) FROM events GROUP BY 1" --archive ./archive
+      archiver query mass_deletion --archive ./archive      `archiver queries` lists more
       archiver verify --archive ./archive
 
     \b

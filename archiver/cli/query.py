@@ -22,6 +22,7 @@ from archiver.cli.common import (
     read_found_settings,
     settings_options,
 )
+from archiver.cli.passing import Passing, Showing, given_before
 from archiver.errors import ArchiverError
 from archiver.query.catalog import Catalog, Entry, Parameter, Query, by_topic, text_of_file
 
@@ -70,17 +71,16 @@ def _program_options(function: Callable[..., Any]) -> Callable[..., Any]:
     return archive_options(as_of_option(answer_options(_folders_option(function))))
 
 
-class _Passing(click.Group):
-    """A group whose options may stand before the command's name, too."""
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        return super().resolve_command(ctx, [args[0], *given_before(ctx), *args[1:]])
-
-
-class _Queries(_Passing):
+class _Queries(Passing):
     """Makes a command of a query when it is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        try:
+            return super().parse_args(ctx, args)
+        except click.NoSuchOption as error:
+            behind = f"{ctx.command_path} NAME {error.option_name} …"
+            message = f"{error.format_message()} What a query takes stands behind its name: {behind}"
+            raise click.UsageError(message, ctx) from None
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -157,14 +157,15 @@ class ParameterOption(click.Option):
     def __init__(self, parameter: Parameter) -> None:
         option = parameter.name.replace("_", "-")
         is_boolean = parameter.kind == "BOOLEAN"
-        default = f"  [default: {parameter.default_text}]" if parameter.default_text else ""
+        default = f"default: {parameter.default_text}" if parameter.default_text else ""
+        rules = "; ".join(filter(None, (default, parameter.extent)))
         has_variable = parameter.name in WITH_VARIABLES
         super().__init__(
             [f"--{option}/--no-{option}" if is_boolean else f"--{option}", f"told_{parameter.name}"],
             default=None,
             is_flag=is_boolean,
             metavar=_METAVARS.get(parameter.kind),
-            help=_safe(parameter.told + default),
+            help=_safe(parameter.told + (f"  [{rules}]" if rules else "")),
             envvar=f"ARCHIVER_{parameter.name.upper()}" if has_variable else None,
             show_envvar=has_variable,
         )
@@ -176,7 +177,11 @@ class ParameterOption(click.Option):
 
 
 @click.command(
-    "query", cls=_Queries, epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"]}
+    "query",
+    cls=_Queries,
+    subcommand_metavar="NAME [ARGS]...",
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 @_config_option
 @_folders_option
@@ -187,10 +192,13 @@ def query_group(**_: Any) -> None:
       archiver query failed_logins --since 7d
       archiver query failed_logins --at-least 20 --workspace ws_1a2b3c4d --format csv --output failed.csv
       archiver query failed_logins --since 7d --print --dialect athena
+
+    The files are read as they lie there: that nobody altered them is what `archiver verify` proves.
+    --verbose and --json name the commit that an answer is of.
     """
 
 
-@click.group("queries", cls=_Passing, invoke_without_command=True, epilog=EXIT_CODES)
+@click.group("queries", cls=Showing, invoke_without_command=True, epilog=EXIT_CODES)
 @settings_options
 @_folders_option
 @click.pass_context
@@ -229,20 +237,6 @@ def show_command(context: Context, name: str, folders: tuple[str, ...], *, as_sq
         click.echo(json_text({"message_type": "query"} | _document(entry) | {"sql": query.statement}))
     else:
         _print(formatter.getvalue())
-
-
-def given_before(ctx: click.Context) -> list[str]:
-    """Return the options that stand before a command's name, as words to stand behind it."""
-    words: list[str] = []
-    for option in ctx.command.params:
-        if ctx.get_parameter_source(option.name or "") is ParameterSource.COMMANDLINE:
-            value = ctx.params[option.name or ""]
-            if isinstance(option, click.Option) and option.is_flag:
-                words += [option.opts[0]] if value else []
-            else:
-                for one in value if isinstance(value, tuple) else (value,):
-                    words += [option.opts[0], str(one)]
-    return words
 
 
 def examples(query: Query) -> list[str]:
@@ -415,6 +409,8 @@ def _document(entry: Entry) -> dict[str, Any]:
                 "name": one.name,
                 "type": one.kind,
                 "default": one.default_text or None,
+                "least": one.least,
+                "most": one.most,
                 "meaning": one.told,
             }
             for one in query.parameters

@@ -126,6 +126,7 @@ def _in_duckdb(statement: str, dialect: str) -> str:
         return statement
     from archiver.query.dialect import from_dialect
 
+    logging.getLogger("sqlglot").setLevel(logging.ERROR)  # what it warns of is refused, and named
     translated = from_dialect(statement, dialect)
     log.info("translated from %s: %s", dialect, printable(translated))
     return translated

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from archiver import durable
-from archiver.errors import ConfigError
+from archiver.errors import ArchiverError, ConfigError
 from archiver.store.base import Store
 
 
@@ -30,11 +30,12 @@ def open_target(output: str | None, store: Store, *, compress: bool = False) -> 
         compress: Whether a name in `.gz` or `.zst` means that.
 
     Raises:
-        ConfigError: The file cannot be written, or lies inside the archive.
+        ConfigError: It cannot be written, or lies inside the archive.
     """
     if output is None:
-        yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
+        with _naming("stdout"):
+            yield sys.stdout.buffer
+            sys.stdout.buffer.flush()
         return
     path = Path(output)
     _refuse_inside(path, store)
@@ -44,22 +45,29 @@ def open_target(output: str | None, store: Store, *, compress: bool = False) -> 
     except OSError as error:
         raise ConfigError(f"{output}: cannot be written: {error.strerror}") from error
     try:
-        with file:
-            with _compressed(file, path.suffix if compress else "") as stream:
-                yield stream
-            file.flush()
-            os.fsync(file.fileno())
-        _rename(temporary, path)
+        with _naming(output):
+            with file:
+                with _compressed(file, path.suffix if compress else "") as stream:
+                    yield stream
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            durable.sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _rename(temporary: Path, path: Path) -> None:
+@contextlib.contextmanager
+def _naming(target: str) -> Iterator[None]:
+    """Name the target where writing fails: a full disk, say. Who closed a pipe knows that."""
     try:
-        temporary.replace(path)
-        durable.sync_folder(path.parent)
+        yield
+    except (ArchiverError, BrokenPipeError):
+        raise
     except OSError as error:
-        raise ConfigError(f"{path}: cannot be written: {error.strerror}") from error
+        if target == "stdout":  # what is left in its buffer would fail once more, at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ConfigError(f"{target}: cannot be written: {error.strerror or error}") from error
 
 
 @contextlib.contextmanager

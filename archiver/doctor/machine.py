@@ -45,7 +45,7 @@ def check_versions(
         if _numbers(version) < _numbers(least):
             old.append(f"{name} {version} ({least} or later)")
     if old:
-        fix = "install anew into an environment of its own: pip install --upgrade archiver"
+        fix = "install anew into an environment of its own: pip install . in the program's folder"
         return Check("versions", "failed", ", ".join(old), fix)
     return Check("versions", "ok", ", ".join(told))
 

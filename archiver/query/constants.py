@@ -14,14 +14,15 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from archiver import clock
-from archiver.query.statement import Parser
+from archiver.query.statement import Parser, folded
 
 _MOST: Final = 256  # expressions evaluated for one statement
 _NOWS: Final = (timedelta(days=-1), timedelta(days=1))
+# None whose result can be much longer than what it is given: no limit of memory or time holds here.
 _FUNCTIONS: Final = frozenset(
     {"+", "-", "*", "/", "//", "%", "||", "abs", "ceil", "concat", "date_add", "date_diff", "date_sub"}
     | {"date_trunc", "datediff", "epoch_ms", "floor", "from_hex", "greatest", "last_day", "least", "left"}
-    | {"lower", "ltrim", "make_date", "make_timestamp", "make_timestamptz", "nullif", "replace", "right"}
+    | {"lower", "ltrim", "make_date", "make_timestamp", "make_timestamptz", "nullif", "right"}
     | {"round", "rtrim", "strftime", "strptime", "substr", "substring", "timezone", "to_days", "to_hours"}
     | {"to_microseconds", "to_milliseconds", "to_minutes", "to_months", "to_seconds", "to_timestamp"}
     | {"to_weeks", "to_years", "trim", "trunc", "upper"}
@@ -107,7 +108,7 @@ class Constants:
         if not isinstance(given, Mapping):
             given = {str(number): value for number, value in enumerate(given, start=1)}
         self._parser = parser
-        self._parameters = {str(name).casefold(): value for name, value in given.items()}
+        self._parameters = {folded(str(name)): value for name, value in given.items()}
         self._asked: dict[int, dict[str, Any]] = {}
         self._known: dict[int, Value] = {}
 
@@ -132,7 +133,7 @@ class Constants:
         if node.get("type") == "VALUE_CONSTANT" and literal.get("kind") == "STRING":
             found = literal.get("text")
         elif node.get("type") == "VALUE_PARAMETER":
-            found = self._parameters.get(str(node.get("identifier")).casefold())
+            found = self._parameters.get(folded(str(node.get("identifier"))))
         return found if isinstance(found, str) and _is_unicode(found) else None
 
     def evaluate(self) -> None:
@@ -174,10 +175,10 @@ class Constants:
                 name = str(one["identifier"])
                 if one.get("is_present"):
                     values[name] = present[name]
-                elif name in present or name.casefold() not in self._parameters:
+                elif name in present or folded(name) not in self._parameters:
                     return None
                 else:
-                    values[name] = self._parameters[name.casefold()]
+                    values[name] = self._parameters[folded(name)]
         return values
 
 
@@ -210,7 +211,7 @@ def _checked(node: dict[str, Any], *, may_be_column: bool) -> bool:
     """
     kind = str(node.get("type"))
     if kind == "FUNCTION":
-        name = str(node.get("function_name")).casefold()
+        name = folded(str(node.get("function_name")))
         orders = (node.get("order_bys") or {}).get("orders")
         if node.get("schema") or node.get("catalog") or node.get("filter") or node.get("distinct") or orders:
             raise ValueError
@@ -252,18 +253,18 @@ def _within(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
 def _type_of(cast: dict[str, Any]) -> str:
     told = cast.get("type_expr") or {}
     bare = not told.get("children") and not told.get("schema") and not told.get("catalog")
-    return str(told.get("type_name")).casefold() if bare else ""
+    return folded(str(told.get("type_name"))) if bare else ""
 
 
 def _is_present_word(node: dict[str, Any]) -> bool:
-    names = [str(one).casefold() for one in node.get("column_names") or ()]
+    names = [folded(str(one)) for one in node.get("column_names") or ()]
     return len(names) == 1 and names[0] in _PRESENT and names[0] not in ("now", "today")
 
 
 def _is_present(node: dict[str, Any]) -> bool:
     if node.get("type") == "COLUMN_REF":
         return True
-    return node.get("type") == "FUNCTION" and str(node.get("function_name")).casefold() in _PRESENT
+    return node.get("type") == "FUNCTION" and folded(str(node.get("function_name"))) in _PRESENT
 
 
 def _mentions_present(node: dict[str, Any]) -> bool:
@@ -284,7 +285,7 @@ def _is_monotone(node: dict[str, Any]) -> bool:
 
 
 def _grows_along(function: dict[str, Any], parts: list[dict[str, Any]]) -> bool:
-    name = str(function.get("function_name")).casefold()
+    name = folded(str(function.get("function_name")))
     if name == "strftime":
         return len(parts) == 2 and (parts[1].get("literal") or {}).get("text") == _DAY_FORMAT
     return name in _MONOTONE
@@ -301,7 +302,7 @@ def _with_present_as_parameter(node: dict[str, Any]) -> dict[str, Any]:
             alias = one.get("alias", "")
             one.clear()
             one |= {"class": "PARAMETER", "type": "VALUE_PARAMETER", "alias": alias, "is_present": True}
-            one["identifier"] = _PRESENT[str(word).casefold()]
+            one["identifier"] = _PRESENT[folded(str(word))]
     return copy
 
 

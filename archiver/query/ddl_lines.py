@@ -69,16 +69,18 @@ def _projection(target: Target) -> dict[str, str]:
     """Return the table's properties for partitions that are not registered.
 
     The workspace is `injected`: taken from the WHERE of each query, which fails without one. A list
-    (`enum`) would silently leave out each workspace that began after it was written.
+    (`enum`) would silently leave out each workspace that began after it was written. The days go
+    back to the archive's first: an import of old rows may have brought some of long ago.
     """
     if target.partitions != "projected":
         return {}
+    first = min(["2020-01-01", *(day for _, day, _ in target.live)])
     return {
         "projection.enabled": "true",
         "projection.workspace.type": "injected",
         "projection.dt.type": "date",
         "projection.dt.format": "yyyy-MM-dd",
-        "projection.dt.range": "2020-01-01,NOW+1DAY",
+        "projection.dt.range": f"{first},NOW+1DAY",
         "storage.location.template": f"{target.location}/events/workspace=${{workspace}}/dt=${{dt}}/",
     }
 

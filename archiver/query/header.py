@@ -11,7 +11,8 @@ A header is comment lines before the statement:
     -- draw: bars failures
 
 `title`, `answers` and `when` must be there. A parameter stands in the statement as `$at_least`;
-its type is one of `TYPES`, its default a literal or NULL. Where a query has `since` and `until`,
+its type is one of `TYPES`, its default a literal or NULL. Of a number the least and the most may
+stand behind the type: `INTEGER(1..)`, `DOUBLE(0..100)`. Where a query has `since` and `until`,
 `$since_day` and `$until_day` are their days in UTC, for a filter on the partition column `dt`;
 a day that is only touched counts.
 """
@@ -22,7 +23,7 @@ import difflib
 import numbers
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, time
 from pathlib import Path
 from typing import Final, Literal
@@ -51,7 +52,10 @@ OPTIONS: Final = frozenset(
 )
 
 _LINE: Final = re.compile(r"-- (title|topic|answers|when|draw): (\S.*)|-- (param|column) (\S.*)")
-_PARAM: Final = re.compile(r"([a-z][a-z0-9_]{0,62}) ([A-Z]+) ('(?:[^']|'')*'|\S+) (\S.*)")
+_PARAM: Final = re.compile(
+    r"([a-z][a-z0-9_]{0,62}) ([A-Z]+)(?:\((-?[0-9]{1,18})?\.\.(-?[0-9]{1,18})?\))? "
+    r"('(?:[^']|'')*'|\S+) (\S.*)"
+)
 _COLUMN: Final = re.compile(r"([a-z][a-z0-9_]*) ([A-Z]+(?: [A-Z]+)*(?:\([0-9, ]+\))?(?:\[\])?) (\S.*)")
 _NO_CODE: Final = re.compile(r"'(?:[^']|'')*'|\"(?:[^\"]|\"\")*\"|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _USED: Final = re.compile(r"\$([A-Za-z_][A-Za-z0-9_]*)")
@@ -71,33 +75,49 @@ class Parameter:
         kind: Of its values. `TIMESTAMP` is an instant.
         default: The value where none is given.
         told: What it means, without a full stop.
+        least, most: Of a number; None where nothing is too little or too much.
     """
 
     name: str
     kind: Kind
     default: Value
     told: str
+    least: int | None = None
+    most: int | None = None
 
     @property
     def default_text(self) -> str:
         """The default as a user would write it; empty where there is none."""
         return as_written(self.default)
 
+    @property
+    def extent(self) -> str:
+        """What a number must be: `from 1`, `from 0 to 23`, `up to 5`; empty where it may be any."""
+        least = "" if self.least is None else f"from {self.least:,}"
+        most = "" if self.most is None else f"{'to' if least else 'up to'} {self.most:,}"
+        return f"{least} {most}".strip()
+
     def read(self, given: object, now_us: int) -> Value:
         """Return what `given`, a text or a value of Python, means; None is the default.
 
         Raises:
-            ConfigError: Nothing of this parameter's type.
+            ConfigError: Nothing of this parameter's type, or a number beyond its bounds.
         """
         if given is None:
             return self.default
         try:
-            return _READERS[self.kind](given, now_us)
+            found = _READERS[self.kind](given, now_us)
+            if isinstance(found, int | float) and not self._is_within(found):
+                raise ValueError
+            return found
         except (ValueError, TypeError, OverflowError, ConfigError):
-            kind = TYPES[self.kind]
+            kind = f"{TYPES[self.kind]} {self.extent}".rstrip()
             raise ConfigError(
                 f"{self.name}: {given!r:.60} is not {kind}", hint=f"{self.name} means: {self.told}"
             ) from None
+
+    def _is_within(self, number: float) -> bool:
+        return (self.least is None or number >= self.least) and (self.most is None or number <= self.most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,18 +283,21 @@ def _parameter(text: str) -> Parameter:
     found = _PARAM.fullmatch(text)
     if found is None:
         raise ValueError(f"a parameter is `name TYPE default what it means`: {text!r:.80}")
-    name, kind, default, told = found.groups()
+    name, kind, least, most, default, told = found.groups()
     if name in _DAYS:
         raise ValueError(f"{name} is made from {_DAYS[name]}")
     for known in TYPES:
         if kind == known:
-            bare = Parameter(name, known, None, told)
+            bounds = [None if one is None else int(one) for one in (least, most)]
+            if bounds != [None, None] and kind not in ("INTEGER", "DOUBLE"):
+                raise ValueError(f"{name}: only numbers have bounds, and {kind} is none")
+            bare = Parameter(name, known, None, told, *bounds)
             literal = default[1:-1].replace("''", "'") if default.startswith("'") else default
             try:
                 value = None if default == "NULL" else bare.read(literal, clock.now_us())
             except ConfigError as error:
                 raise ValueError(f"the default of {error.message}") from None
-            return Parameter(name, known, value, told)
+            return replace(bare, default=value)
     raise ValueError(f"{name}: the type {kind} is none of {', '.join(TYPES)}")
 
 

@@ -16,7 +16,7 @@ from functools import reduce
 from typing import Any, Final
 
 from archiver.query.constants import Constants, Value
-from archiver.query.statement import PARSER, Parser
+from archiver.query.statement import PARSER, Parser, folded
 
 VIEWS: Final = ("events", "alerts", "supplements")
 _PLACE: Final = {"workspace_id": "workspace", "workspace": "workspace", "event_time": "time", "dt": "day"}
@@ -152,9 +152,7 @@ def wanted_by(
         return Wanted()
     tables = list(_tables(tree, "BASE_TABLE", "SHOW_REF"))
     names = frozenset(_name(node) for node in tables)
-    functions = {
-        str(one["function"].get("function_name")).casefold() for one in _tables(tree, "TABLE_FUNCTION")
-    }
+    functions = {folded(str(one["function"].get("function_name"))) for one in _tables(tree, "TABLE_FUNCTION")}
     if "_events" in names or not functions <= _READING_NO_VIEW:
         return Wanted()
     known = Constants(parser, parameters)
@@ -180,7 +178,7 @@ def _tables(tree: dict[str, Any], *kinds: str) -> Iterator[dict[str, Any]]:
 
 def _used_columns(tree: dict[str, Any], tables: list[dict[str, Any]]) -> frozenset[str] | None:
     """Return the names of all columns that are told, and more; None where some may be meant untold."""
-    whole = {str(name).casefold() for one in tables for name in (one.get("alias"), one["table_name"])}
+    whole = {folded(str(name)) for one in tables for name in (one.get("alias"), one["table_name"])}
     used: set[str] = set()
     for node in _nodes(tree):
         kind = str(node.get("type"))
@@ -188,9 +186,9 @@ def _used_columns(tree: dict[str, Any], tables: list[dict[str, Any]]) -> frozens
             return None
         if node.get("ref_type") in ("NATURAL", "POSITIONAL") or node.get("column_name_alias"):
             return None
-        used |= {str(name).casefold() for name in node.get("using_columns") or ()}
+        used |= {folded(str(name)) for name in node.get("using_columns") or ()}
         if kind == "COLUMN_REF":
-            parts = [str(part).casefold() for part in node["column_names"]]
+            parts = [folded(str(part)) for part in node["column_names"]]
             if len(parts) == 1 and parts[0] in whole:
                 return None  # a whole row
             used.update(parts)
@@ -198,7 +196,7 @@ def _used_columns(tree: dict[str, Any], tables: list[dict[str, Any]]) -> frozens
 
 
 def _name(table: dict[str, Any]) -> str:
-    return str(table.get("table_name")).casefold()
+    return folded(str(table.get("table_name")))
 
 
 def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
@@ -235,8 +233,8 @@ class _Reading:
         """Return what column of the view this is, as `_COLUMNS` calls it; None for anything else."""
         if node.get("type") != "COLUMN_REF":
             return None
-        *before, name = (str(part).casefold() for part in node["column_names"])
-        named = str(self.table.get("alias") or self.table["table_name"]).casefold()
+        *before, name = (folded(str(part)) for part in node["column_names"])
+        named = folded(str(self.table.get("alias") or self.table["table_name"]))
         if before == [named] or (not before and name in self.bare):
             return _COLUMNS[_name(self.table)].get(name)
         return None
@@ -251,8 +249,8 @@ def _readings(tree: dict[str, Any]) -> Iterator[_Reading]:
         where = select.get("where_clause")
         joins = [one for one in _joined(source) if one.get("type") == "JOIN"]
         bare = frozenset(_PLACE) | {"id", "alert_id"}
-        bare -= {str(one.get("alias", "")).casefold() for one in select.get("select_list", ())}
-        bare -= {str(name).casefold() for join in joins for name in join.get("using_columns") or ()}
+        bare -= {folded(str(one.get("alias", ""))) for one in select.get("select_list", ())}
+        bare -= {folded(str(name)) for join in joins for name in join.get("using_columns") or ()}
         if any(join.get("ref_type") == "NATURAL" for join in joins):
             bare = frozenset()
         for table, conditions in _held(source, () if not where else (where,)):
@@ -314,7 +312,7 @@ def _compared_column(node: dict[str, Any], reading: _Reading) -> str | None:
     """Return what column is compared; `date` is the day of the time."""
     column = reading.column(node)
     if column is None and node.get("type") == "OPERATOR_CAST" and not node.get("try_cast"):
-        to = str((node.get("type_expr") or {}).get("type_name")).casefold()
+        to = folded(str((node.get("type_expr") or {}).get("type_name")))
         return "date" if to == "date" and reading.column(node["child"]) == "time" else None
     return column
 
@@ -322,8 +320,8 @@ def _compared_column(node: dict[str, Any], reading: _Reading) -> str | None:
 def _compared(column: str, sign: str, node: dict[str, Any], reading: _Reading, known: Constants) -> Narrow:
     is_text = column in ("workspace", "id", "day")
     value = known.of(node, may_be_column=not reading.is_alone, as_text=is_text)
-    if value is None:
-        return ANYTHING
+    if value is None or (is_text and value.kind not in ("VARCHAR", '"NULL"')):
+        return ANYTHING  # a number is compared as a number, and so is all that stands in its list
     if value.is_null:
         return NOTHING  # a comparison with NULL is never true
     if column == "day":
@@ -331,7 +329,7 @@ def _compared(column: str, sign: str, node: dict[str, Any], reading: _Reading, k
     if not is_text:
         return _of_instants(sign, value, in_days=column == "date")
     if sign != "=" or value.text is None:
-        return ANYTHING  # a number would be compared as a number
+        return ANYTHING
     return Narrow(frozenset((value.text,))) if column == "workspace" else Narrow(ids=frozenset((value.text,)))
 
 

@@ -17,7 +17,7 @@ import duckdb
 import sqlglot
 from sqlglot import exp
 from sqlglot.dialects.trino import Trino
-from sqlglot.errors import SqlglotError
+from sqlglot.errors import ErrorLevel, SqlglotError
 from sqlglot.optimizer.annotate_types import annotate_types
 from sqlglot.parsers.trino import TrinoParser
 
@@ -120,7 +120,7 @@ def to_duckdb(statement: str, dialect: str) -> str:
         found = sqlglot.parse(statement, read=_Trino if dialect in ("athena", "trino") else dialect)
     except (SqlglotError, RecursionError) as error:
         raise _no_sql(error, dialect) from error
-    trees = [one for one in found if one is not None]
+    trees = [one for one in found if one is not None and not isinstance(one, exp.Semicolon)]
     if len(trees) != 1:
         raise QueryError(f"one statement is expected, found {len(trees) or 'none'}")
     if not isinstance(trees[0], exp.Query):
@@ -129,7 +129,7 @@ def to_duckdb(statement: str, dialect: str) -> str:
         tree = _named(trees[0])
         if dialect in ("athena", "trino"):
             tree = _rewritten(tree)
-        text = tree.sql("duckdb", comments=False)
+        text = tree.sql("duckdb", comments=False, unsupported_level=ErrorLevel.RAISE)
     except (SqlglotError, RecursionError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise _no_sql(error, dialect) from error
     _refuse_unknown(text)
@@ -297,6 +297,16 @@ def _cast_of_json(one: exp.Cast) -> exp.Expr | None:
     return None
 
 
+def _reduced(one: exp.Reduce) -> exp.Expr | None:
+    """DuckDB has no last step: it is made of the one element of a list."""
+    last = one.args.get("finish")
+    if last is None:
+        return None
+    bare = one.copy()
+    bare.set("finish", None)
+    return _made("list_transform([:a], :b)[1]", bare, last)
+
+
 def _unnested(one: exp.Unnest) -> exp.Expr | None:
     if len(one.expressions) != 1:
         raise SqlglotError("UNNEST of several arrays at once")
@@ -318,6 +328,7 @@ _REWRITES: Final[tuple[tuple[Any, Callable[[Any], exp.Expr | None]], ...]] = (
     (exp.Extract, _extracted),
     (exp.AtTimeZone, _zoned),
     (exp.Cast, _cast_of_json),
+    (exp.Reduce, _reduced),
     (exp.Unnest, _unnested),
 )
 

@@ -39,6 +39,8 @@ def tree(name: str, statement: str, values: Mapping[str, Value], dialect: str) -
     """Return `statement`, of the query `name`, with values and meaning as `dialect` writes them."""
     try:
         found = sqlglot.parse_one(statement, read="duckdb")
+        if not isinstance(found, exp.Query):
+            raise SqlglotError("it is no SELECT, or more than one")
         _bind(found, values, dialect)
         found = _settled(found)
         if dialect != "duckdb":

@@ -69,6 +69,10 @@ archiver query failed_logins --since 7d --print --dialect athena
 - **Drawings**: on a terminal, a table of two rows or more is followed by bars or lines where the query's
   header asks for them. `--no-draw` leaves them out, `--draw` draws into a pipe or a file as well. With
   `NO_COLOR`, `TERM=dumb` or an encoding without block characters, they are made of ASCII.
+- **What an answer is worth**: it is about one commit, which `--json` and `--verbose` name with its digest. It
+  is read from the files as they lie there; that nobody altered them is proven by
+  `archiver verify --expect SEQUENCE:DIGEST` with these two. `archiver explain ID` says where an event of the
+  answer came from.
 - **Other engines**: `--print` prints the statement with its values, `--dialect` says for which engine:
   athena, trino, spark, bigquery or duckdb. No archive is opened.
 - **Completion** of names, parameters and values: `eval "$(_ARCHIVER_COMPLETE=bash_source archiver)"`,
@@ -110,6 +114,7 @@ The header is comment lines before the statement:
 | `-- when: …` | when to ask it |
 | `-- topic: …` | what it is listed under; may be left out |
 | `-- param name TYPE default meaning` | a parameter; its default is a number, `'a text'` or `NULL` |
+| `-- param name INTEGER(1..500) default meaning` | a number with bounds; `DOUBLE(0..)` has one |
 | `-- column name TYPE meaning` | a column of the answer, with DuckDB's name of its type |
 | `-- draw: bars COLUMN` | draw a bar for each row; `by COLUMN` names them |
 | `-- draw: sparkline COLUMN` | draw marks in the order of time; `by COLUMN` for a line each |
@@ -161,7 +166,8 @@ def _section(query: Query) -> Iterator[str]:
     yield f"*When:* {_text(query.when)}"
     if query.parameters:
         rows = [
-            f"| `{one.name}` | {one.kind} | {_code(one.default_text)} | {_text(one.told)} |"
+            f"| `{one.name}` | {f'{one.kind} {one.extent}'.rstrip()} | {_code(one.default_text)} "
+            f"| {_text(one.told)} |"
             for one in query.parameters
         ]
         yield "\n".join(["| parameter | type | default | meaning |", "|---|---|---|---|", *rows])

@@ -89,6 +89,10 @@ class Found:
                 self._seen = None
             return self._table
 
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """Hand all rows to whatever takes Arrow: `pl.DataFrame(found)`, `pa.table(found)`."""
+        return self.arrow().__arrow_c_stream__(requested_schema)
+
     def df(self) -> pd.DataFrame:
         """Return all rows as a pandas frame, exact: times in UTC, decimals as `Decimal`.
 
@@ -101,7 +105,7 @@ class Found:
         try:
             import pandas as pd  # noqa: PLC0415 - an extra
         except ImportError:
-            raise ConfigError("pandas is not installed", hint="pip install 'archiver[notebook]'") from None
+            raise ConfigError("pandas is not installed", hint="pip install pandas") from None
         table = self.arrow()
         try:
             frame: pd.DataFrame = table.to_pandas()

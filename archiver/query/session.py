@@ -43,6 +43,7 @@ _CONFIG: Final[dict[str, Any]] = {
 }
 _SETTINGS: Final = {"threads": len(os.sched_getaffinity(0)), "temp_directory": ""}
 _LONGEST_MESSAGE: Final = 1_000
+_NO_SIZE: Final = 1 << 62
 _T = TypeVar("_T")
 
 
@@ -52,11 +53,11 @@ def size_in_bytes(text: str) -> int:
     Raises:
         QueryError: It is none.
     """
-    found = _SIZE.fullmatch(text)
-    size = int(float(found[1]) * _UNITS[found[2].lower()]) if found else 0
-    if size <= 0:
+    found = _SIZE.fullmatch(text) if isinstance(text, str) else None
+    size = float(found[1]) * _UNITS[found[2].lower()] if found else 0
+    if not 1 <= size < _NO_SIZE:
         raise QueryError(f"{text!r:.40} is no size", hint="such as 512MB or 2GB")
-    return size
+    return int(size)
 
 
 class _Spare:
@@ -70,21 +71,38 @@ class _Spare:
         """Begin to make one, on a thread of its own, unless there is one."""
         with self._lock:
             if self._made is None:
-                self._made = Future()
-                Thread(target=self._make, args=(self._made,)).start()
+                made: Future[duckdb.DuckDBPyConnection] = Future()
+                with contextlib.suppress(RuntimeError):  # no more threads: it is made when it is needed
+                    Thread(target=self._make, args=(made,)).start()
+                    self._made = made
 
     @staticmethod
     def _make(made: Future[duckdb.DuckDBPyConnection]) -> None:
         try:
             made.set_result(_connect())
-        except BaseException as error:  # noqa: BLE001 - whoever takes it is told
+        except BaseException as error:  # noqa: BLE001 - whoever takes it tries again
             made.set_exception(error)
 
     def take(self) -> duckdb.DuckDBPyConnection:
         """Return one that nobody else has or will have."""
         with self._lock:
             made, self._made = self._made, None
-        return _connect() if made is None else made.result()
+        with contextlib.suppress(Exception):
+            if made is not None:
+                return made.result()
+        return _connect()
+
+    def before_fork(self) -> None:
+        """Let go of it: without the threads that it began with, it answers nothing for ever."""
+        self._lock.acquire()
+        made, self._made = self._made, None
+        with contextlib.suppress(Exception):
+            if made is not None:
+                made.result().close()
+
+    def after_fork(self) -> None:
+        """See `before_fork`; in both processes."""
+        self._lock.release()
 
 
 def _connect() -> duckdb.DuckDBPyConnection:
@@ -92,6 +110,9 @@ def _connect() -> duckdb.DuckDBPyConnection:
 
 
 _SPARE: Final = _Spare()
+os.register_at_fork(
+    before=_SPARE.before_fork, after_in_parent=_SPARE.after_fork, after_in_child=_SPARE.after_fork
+)
 
 
 def prepare() -> None:
@@ -113,7 +134,10 @@ class _Running:
 
     def call(self, work: Callable[[], _T]) -> _T:
         """Do `work`. If this raises (time is up, Ctrl-C, `watch`), `close` must be called."""
-        future = self._under_way = self._worker.submit(work)
+        try:
+            future = self._under_way = self._worker.submit(work)
+        except RuntimeError as error:  # no more threads
+            raise _query_error(error) from error
         if self._is_late(future):
             raise QueryError(
                 f"no answer within {self.timeout_seconds:g} seconds",
@@ -254,7 +278,11 @@ class Session:
         text = checked(statement)
         files = self._pinned.files_for(wanted_by(text, parameters))
         scans = Scans(self._pinned, files)
-        running = _Running(_SPARE.take(), scans, self._timeout_seconds)
+        try:
+            connection = _SPARE.take()
+        except (duckdb.Error, MemoryError, RuntimeError, OSError) as error:
+            raise _query_error(error) from error
+        running = _Running(connection, scans, self._timeout_seconds)
         running.watch = watch
         if self._timeout_seconds is not None:
             running.deadline = time.monotonic() + self._timeout_seconds
@@ -372,7 +400,10 @@ def _query_error(error: Exception) -> QueryError:
     elif "Catalog Error: Table" in message:
         hint = "the views are events, alerts, supplements, quarantine and commits"
     elif "No files found" in message or "Failed to open" in message or "Cannot open file" in message:
-        hint = "a file of the archive cannot be read: run `archiver verify`"
+        hint = (
+            "a file of the archive cannot be read. If it was compacted and collected meanwhile, open the "
+            "archive anew; otherwise run `archiver verify`"
+        )
     if len(message) > _LONGEST_MESSAGE:
         message = message[:_LONGEST_MESSAGE] + " …"
     message = "\n".join(map(shown, message.split("\n")))  # it may quote a value

@@ -8,7 +8,9 @@ well, and only what is known to read may stand in it.
 from __future__ import annotations
 
 import json
+import os
 import re
+import string
 from collections.abc import Iterator, Mapping, Sequence
 from threading import Lock
 from typing import Any, Final
@@ -44,7 +46,6 @@ _TABLE_FUNCTIONS: Final = frozenset(
         "range",
         "repeat",
         "repeat_row",
-        "summary",
         "unnest",
     }
 )
@@ -58,6 +59,7 @@ _PARSER: Final[dict[str, Any]] = {
     "threads": 1,
 }
 _HINT: Final = "one SELECT (or EXPLAIN, DESCRIBE, SUMMARIZE, SHOW) over the archive's views"
+_LOWER: Final = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
 _TELLING: Final = ("error", "type", "info_type", "function_name")
 _MEMBERS: Final = """
     WITH parsed AS (SELECT CAST(? AS JSON) AS tree)
@@ -84,6 +86,14 @@ class Parser:
                 connection.execute(f"SET {setting}")
             self._connection = connection
         return self._connection
+
+    def hold(self) -> None:
+        """Wait until no thread uses it, and let none until `release`."""
+        self._lock.acquire()
+
+    def release(self) -> None:
+        """See `hold`."""
+        self._lock.release()
 
     def checked(self, statement: str) -> str:
         """Return the one statement in `statement`, which reads and does nothing else.
@@ -140,6 +150,13 @@ class Parser:
 
 
 PARSER: Final = Parser()
+# A process that is forked while another thread has the parser could never have it.
+os.register_at_fork(before=PARSER.hold, after_in_parent=PARSER.release, after_in_child=PARSER.release)
+
+
+def folded(name: str) -> str:
+    """Return a name as DuckDB compares it: only the letters from A to Z have another case."""
+    return name.translate(_LOWER)
 
 
 def checked(statement: str) -> str:

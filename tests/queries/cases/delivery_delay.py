@@ -59,5 +59,30 @@ CASES = [
         SHORT,
         {"since": "2026-03-29T06:00:00Z", "until": "2026-03-30", "workspace": "ws_1"},
     ),
+    Case(
+        "of_a_hundred_the_95th_and_the_99th_and_of_one_more_the_next",
+        "delivery_delay",
+        (
+            *(_came(f"a{n}", "29 10:00:00", f"29 10:{n // 60:02d}:{n % 60:02d}") for n in range(1, 101)),
+            *(_came(f"b{n}", "30 10:00:00", f"30 10:{n // 60:02d}:{n % 60:02d}") for n in range(1, 102)),
+        ),
+        (
+            (date(2026, 3, 29), 100, 50.0, 95.0, 99.0, 100.0),
+            (date(2026, 3, 30), 101, 51.0, 96.0, 100.0, 101.0),
+        ),
+        ("day", "events", "median_seconds", "p95_seconds", "p99_seconds", "max_seconds"),
+    ),
+    Case(
+        "what_took_just_as_long_is_not_late_whatever_the_fraction_of_a_second",
+        "delivery_delay",
+        (
+            _came("a", "29 10:00:00.1", "29 10:00:00.4"),
+            _came("b", "29 10:00:00.1", "29 10:00:00.400001"),
+            _came("c", "29 10:00:00.400001", "29 10:00:00.4"),
+        ),
+        ((date(2026, 3, 29), 3, 1, 1),),
+        ("day", "events", "late", "ahead"),
+        {"late_seconds": 0.3},
+    ),
     Case("no_events_no_rows", "delivery_delay", (), ()),
 ]

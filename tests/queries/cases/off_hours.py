@@ -170,5 +170,17 @@ CASES = [
         ),
         parameters={"since": "2026-03-30T21:00:00Z", "until": "2026-03-30T22:00:00Z"},
     ),
+    Case(
+        "the_nights_before_are_whole_for_the_night_in_which_since_lies",
+        "off_hours",
+        # The night of the 29th; so many days before is that of the 25th, which ends on the 26th.
+        (
+            *(delivery(f"n{n}", f"{n} 22:00:00", "eve", VIEWED) for n in (24, 25, 27)),
+            delivery("now", "30 02:00:00", "eve", VIEWED),
+        ),
+        ((date(2026, 3, 29), "ws_1", "eve", 1, 2),),
+        SHORT,
+        {"since": "2026-03-30", "until": "2026-03-31", "history_days": 4},
+    ),
     Case("no_events_no_rows", "off_hours", (), ()),
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from tests.queries.case import Case, at, delivery
@@ -11,6 +12,7 @@ def _target(thing: str, **more: Any) -> dict[str, Any]:
     return {"type": "document", "id": thing, **more}
 
 
+_HALF = delivery("half", "29 10:00:00", "owner", "x.shared", targets=[_target("HALF")])
 _SHORT = ("id", "found_in")
 
 CASES = [
@@ -137,6 +139,17 @@ CASES = [
             "since": "2026-03-29",
             "until": "2026-03-30",
         },
+    ),
+    Case(
+        "half_an_emoji_among_the_targets_of_another_event_holds_nothing_up",
+        "resource_history",
+        (
+            replace(_HALF, body=_HALF.body.replace(b"HALF", rb"\ud83d")),
+            delivery("whole", "29 10:00:01", "owner", "x.viewed", targets=[_target("d")]),
+        ),
+        (("whole", "targets"),),
+        columns=_SHORT,
+        parameters={"resource_id": "d"},
     ),
     Case("no_events_no_rows", "resource_history", (), (), parameters={"resource_id": "doc_1"}),
 ]

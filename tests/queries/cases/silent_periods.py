@@ -126,5 +126,19 @@ CASES = [
         (),
         parameters={"times_usual": 4},
     ),
+    Case(
+        "the_history_begins_with_its_first_moment",
+        "silent_periods",
+        _pulse("ws_1", "27 23:59:59.999999", "28 00:00:00", "29 03:00:00"),
+        ((at("28 00:00:00"), at("29 03:00:00"), "ws_1", 1620, 1620.0, True),),
+        parameters=ALL | {"since": "2026-03-29", "history_days": 1, "workspace": "ws_1"},
+    ),
+    Case(
+        "where_nothing_is_known_from_since_on_no_silence_is_told",
+        "silent_periods",
+        _pulse("ws_1", "28 10:00:00", "28 11:00:00", "28 12:00:00"),
+        (),
+        parameters=ALL | {"since": "2026-03-30"},
+    ),
     Case("no_events_no_rows", "silent_periods", (), ()),
 ]
