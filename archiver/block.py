@@ -10,6 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal, get_args
 
+import pyarrow as pa
+
+from archiver.database.fetched import Layout
+
 Reason = Literal[
     # of the reader: a stretch of bytes that holds no element
     "torn_frame",
@@ -37,6 +41,10 @@ Reason = Literal[
 ]
 REASONS: tuple[str, ...] = get_args(Reason)
 
+# What a body is by where it came from: a delivery tells its own form; that something is a row of a
+# database, only its source knows.
+Shape = Literal["delivery", "row"]
+
 
 @dataclass(slots=True)
 class Rejection:
@@ -52,6 +60,7 @@ class Rejection:
         received_at: Microseconds since 1970, UTC.
         stream: The configured sender, or None.
         dataset, workspace_id, event_id: As far as they could be read.
+        shape: What it came as; whoever judges it again must judge it as that.
     """
 
     ordinal: int
@@ -65,6 +74,7 @@ class Rejection:
     dataset: str | None = None
     workspace_id: str | None = None
     event_id: str | None = None
+    shape: Shape = "delivery"
 
 
 @dataclass(slots=True)
@@ -80,6 +90,8 @@ class Block:
         streams: The configured sender of each, or None.
         rejections: Stretches that the reader itself could not make out.
         input_bytes: How many bytes of the input (as it lies on disk) this block used up; for progress.
+        shape: What all of them are. `archived`: bodies that were found valid before and are read
+            back, deliveries and rows among each other; one without a member `event_type` is a row.
     """
 
     input: int
@@ -89,4 +101,26 @@ class Block:
     received_at: list[int] = field(default_factory=list)
     streams: list[str | None] = field(default_factory=list)
     rejections: list[Rejection] = field(default_factory=list)
+    input_bytes: int = 0
+    shape: Shape | Literal["archived"] = "delivery"
+
+
+@dataclass(slots=True)
+class RowBlock:
+    """Some megabytes of consecutive rows of a database, as they were fetched.
+
+    Attributes:
+        input: Which of the batch's inputs they came from.
+        rows: With the columns that `layout` names; others are ignored.
+        layout: The members of each row's body, in their order.
+        first_ordinal: The first row's number in the batch; the others follow.
+        received_at: When they were read, in microseconds since 1970, UTC.
+        input_bytes: About how many bytes they are; for progress.
+    """
+
+    input: int
+    rows: pa.RecordBatch
+    layout: Layout
+    first_ordinal: int
+    received_at: int
     input_bytes: int = 0

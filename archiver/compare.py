@@ -21,6 +21,7 @@ from archiver.event import Instant, parse_instant
 Comparison = Literal["duplicate", "supplement", "conflict"]
 Tree = dict[str, Any]
 
+_NOT_OF_A_ROW: Final = frozenset(columns.EVENT_ENVELOPE) - {"workspace_id"}
 _TIMES: Final = ("occurred_at", "created_at", "triggered_at")
 _EPOCH: Final = datetime.datetime(1970, 1, 1)  # noqa: DTZ001  # shown without an offset: all are UTC
 _MOST_DIFFERENCES: Final = 10
@@ -56,10 +57,11 @@ def canonical_tree(body: str | bytes, shape: str) -> Tree:
     `workspace_id` and `event_type`. What has no flat name stands under a name in
     parentheses: unknown members of the envelope under `(envelope)`, of a nested object
     under `(actor)` and so on, and members of `data` whose names would meet another's
-    under `(data)`.
+    under `(data)`. A row tells what an `event.created` tells; its members stand as those
+    of `data` do, and those named like the envelope's other members are under `(data)`.
 
     Args:
-        body: Of a valid event or alert, or a row as a flat object.
+        body: Of a valid event, alert or row.
         shape: `webhook`, `nested` or `row`.
 
     Raises:
@@ -72,11 +74,14 @@ def canonical_tree(body: str | bytes, shape: str) -> Tree:
     if not isinstance(tree, dict):
         raise IntegrityError(f"body: expected an archived event, found {type(tree).__name__}")
     inner = tree.get("data")
-    if shape == "row" or tree.get("event_type") != "event.created" or not isinstance(inner, dict):
-        flat: Tree = {}
+    flat: Tree
+    if shape == "row":
+        flat = {"event_type": "event.created"}
+        _put(flat, tree, taken=_NOT_OF_A_ROW)
+    elif tree.get("event_type") != "event.created" or not isinstance(inner, dict):
+        flat = {}
         _put(flat, tree, taken=frozenset())
-        if shape != "row":
-            flat.pop("timestamp", None)
+        flat.pop("timestamp", None)
     else:
         flat = _event(tree, inner, nested=shape == "nested")
     for name in _TIMES:

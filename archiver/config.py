@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from archiver import layout
+from archiver.database.settings import Database, read_sources
 from archiver.errors import ConfigError
 from archiver.spans import Span, parse_span
 from archiver.store.options import S3Options
@@ -86,6 +87,7 @@ class Settings:
         schemas: Dataset -> the path of a JSON Schema that events must satisfy besides ours.
         streams: The configured senders, by name.
         receive: How their deliveries are received.
+        sources: Databases whose rows are archived, by name.
         workers: Processes that judge a large batch; None for one a processor.
         metrics_file: Where each run leaves its metrics.
         ping_url_file, ping_failure_url_file: Files that hold a URL to ask after each run.
@@ -104,6 +106,7 @@ class Settings:
     schemas: dict[str, str] = field(default_factory=dict)
     streams: dict[str, Stream] = field(default_factory=dict)
     receive: Receive = field(default_factory=Receive)
+    sources: dict[str, Database] = field(default_factory=dict)
     workers: int | None = None
     metrics_file: str | None = None
     ping_url_file: str | None = None
@@ -140,7 +143,7 @@ _KEYS: Final[dict[str, dict[str, type | tuple[type, ...]]]] = {
     "schemas": {"events": str, "alerts": str},
     "queries": {"folders": list},
 }
-_READ_BY_THEMSELVES: Final = ("receive", "streams")
+_READ_BY_THEMSELVES: Final = ("receive", "streams", "sources")
 
 
 def read_settings(path: Path) -> Settings:
@@ -171,6 +174,7 @@ def read_settings(path: Path) -> Settings:
         done=spool.get("done", "delete"),
         schemas={dataset: str(path.parent / schema) for dataset, schema in tree.get("schemas", {}).items()},
         streams=read_streams(str(path), tree.get("streams", {}), path.parent),
+        sources=read_sources(str(path), tree.get("sources", {}), path.parent),
         receive=read_receive(str(path), tree.get("receive", {}), path.parent),
         workers=tree.get("run", {}).get("workers"),
         **{
@@ -320,4 +324,10 @@ folders = [{spools}]
 # secret_env = ["ARCHIVER_SECRET_PRODUCTION"]   # or secret_file; several while you rotate
 # workspaces = ["ws_1a2b3c4d"]       # it may speak only for these
 # silent_after_seconds = 3600        # `doctor` is red when it was silent for so long
+
+# [sources.app]                      # rows of the application's own database, see docs/database.md
+# type = "database"
+# url_env = "APP_DATABASE_URL"       # or url_file; the URL holds a password, so it is not written here
+# table = "public.audit_events"      # or query = "SELECT …"
+# columns = {{ metadata = "details" }} # event's member = "column", where the names differ
 """

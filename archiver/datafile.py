@@ -200,7 +200,7 @@ def bodies_of(content: bytes, key: str) -> list[bytes]:
 
 def _from_lines(bodies: list[bytes], key: str, dataset: str) -> pa.Table:
     count = len(bodies)
-    block = Block(0, bodies, list(range(count)), [0] * count, [0] * count, [None] * count)
+    block = Block(0, bodies, list(range(count)), [0] * count, [0] * count, [None] * count, shape="archived")
     judged = Validator(Rules(source="")).validate(block)
     if judged.rejections:
         first = judged.rejections[0]
@@ -225,7 +225,8 @@ def times_of_lines(bodies: list[bytes], key: str) -> np.ndarray:
     for start in range(0, len(bodies), _JUDGED_AT_ONCE):
         part = bodies[start : start + _JUDGED_AT_ONCE]
         count, nothing = len(part), [0] * len(part)
-        judged = validator.validate(Block(0, part, list(range(count)), nothing, nothing, [None] * count))
+        block = Block(0, part, list(range(count)), nothing, nothing, [None] * count, shape="archived")
+        judged = validator.validate(block)
         if judged.rejections:
             first = judged.rejections[0]
             line = start + first.ordinal + 1

@@ -33,14 +33,20 @@ Tree = dict[str, Any]
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Form:
-    """One dataset in one shape: its schema, and where in a body its columns come from."""
+    """One dataset in one shape: its schema, and where in a body its columns come from.
+
+    Attributes:
+        kinds: The columns that are members of this form, and what each holds. Columns of the
+            dataset that are not among them are null.
+        event_times: The instants that place a row; the first that is not null does.
+    """
 
     schema: str
     dataset: str
     shape: str
     kinds: Mapping[str, str]
     places: Places
-    event_time: str
+    event_times: tuple[str, ...]
 
     @property
     def identity(self) -> str:
@@ -56,6 +62,7 @@ def _same(names: Iterable[str]) -> dict[str, str]:
 
 
 _EVENT_KINDS: Final = columns.EVENT_ENVELOPE | columns.EVENT_MEMBERS
+_ROW_KINDS: Final = {"workspace_id": columns.TEXT} | columns.EVENT_MEMBERS
 _NESTED_COLUMNS: Final = {column for names in columns.NESTED.values() for column in names.values()}
 _NESTED_PLACES: Final[Places] = {
     **_same(name for name in columns.EVENT_MEMBERS if name not in _NESTED_COLUMNS),
@@ -68,7 +75,7 @@ EVENT: Final = Form(
     "webhook",
     _EVENT_KINDS,
     {**_same(columns.EVENT_ENVELOPE), "data": _same(columns.EVENT_MEMBERS)},
-    "timestamp",
+    ("timestamp",),
 )
 NESTED_EVENT: Final = Form(
     "event-nested.1",
@@ -76,7 +83,16 @@ NESTED_EVENT: Final = Form(
     "nested",
     _EVENT_KINDS,
     {**_same(columns.EVENT_ENVELOPE), "data": _NESTED_PLACES},
-    "timestamp",
+    ("timestamp",),
+)
+ROW_EVENT: Final = Form(
+    "event-row.1",
+    "events",
+    "row",
+    _ROW_KINDS,
+    # A row has no `event_type`, and no column is made of one. But what has a place is looked at.
+    {**_same(_ROW_KINDS), "event_type": "event_type"},
+    ("created_at", "occurred_at"),
 )
 ALERT: Final = Form(
     "alert-webhook.1",
@@ -84,14 +100,20 @@ ALERT: Final = Form(
     "webhook",
     columns.ALERT_MEMBERS,
     _same(columns.ALERT_MEMBERS),
-    "triggered_at",
+    ("triggered_at",),
 )
-FORMS: Final = (EVENT, NESTED_EVENT, ALERT)
+FORMS: Final = (EVENT, NESTED_EVENT, ROW_EVENT, ALERT)
 DATASET_OF_EVENT_TYPE: Final = {"event.created": "events", "alert.triggered": "alerts"}
 
 
-def form_of(tree: Tree) -> Form | None:
-    """Return the form by which `tree` is to be judged, or None for an unknown event type."""
+def form_of(tree: Tree, shape: str = "delivery") -> Form | None:
+    """Return the form by which `tree` is to be judged, or None for an unknown event type.
+
+    Args:
+        shape: What it came as, see `archiver.block.Block`.
+    """
+    if shape == "row" or (shape == "archived" and "event_type" not in tree):
+        return ROW_EVENT
     event_type = tree.get("event_type")
     if event_type == "alert.triggered":
         return ALERT
@@ -210,7 +232,7 @@ def flat_members(form: Form, tree: Tree) -> Tree:
 
     It may hold unknown members too, and for an event not those of the envelope.
     """
-    if form is ALERT:
+    if form in (ALERT, ROW_EVENT):
         return tree
     data: Tree = tree["data"]
     if form is EVENT:
@@ -274,7 +296,7 @@ class Proven:
 
     def values(self, name: str) -> list[Any]:
         """Return a column's values as they were parsed, None where there is none."""
-        in_envelope = self.form is not ALERT and name in columns.EVENT_ENVELOPE
+        in_envelope = self.form in (EVENT, NESTED_EVENT) and name in columns.EVENT_ENVELOPE
         return [tree.get(name) for tree in (self.trees if in_envelope else self.flats)]
 
     def without(self, positions: Iterable[int]) -> Proven:

@@ -27,7 +27,7 @@ READABLE_BY_ALL: Final = 0o644
 
 _LAST_SUCCESS: Final = "archiver_run_last_success_timestamp_seconds"
 _LARGEST_BYTES: Final = 1 << 20
-_SUCCESS_LINE: Final = re.compile(rf"^{_LAST_SUCCESS} ([0-9.e+]{{1,32}})$", re.MULTILINE | re.ASCII)
+_DATABASE_SUCCESS: Final = "archiver_run_database_last_success_timestamp_seconds"
 
 Samples = list[tuple[dict[str, str], float]]
 
@@ -56,10 +56,15 @@ class Ended:
 
 @dataclass(slots=True)
 class Left:
-    """What lies in the spools behind a run, as far as they could be read."""
+    """What lies behind a run, as far as it could be read.
+
+    Attributes:
+        databases: When a run last went well over each of the configured ones; None if nobody knows.
+    """
 
     waiting: dict[str, SpoolWaiting] = field(default_factory=dict)
     heard: list[Hearing] = field(default_factory=list)
+    databases: dict[str, float | None] = field(default_factory=dict)
 
 
 def write_run_metrics(path: Path, ended: Ended, settings: Settings) -> None:
@@ -72,6 +77,12 @@ def write_run_metrics(path: Path, ended: Ended, settings: Settings) -> None:
     """
     success = ended.ended_us / 1_000_000 if ended.exit_code in GOOD_EXIT_CODES else _success_in(path)
     left = _left(settings, ended.ended_us)
+    left.databases = {
+        name: ended.ended_us / 1_000_000
+        if ended.report.databases.get(name, {}).get("went_well")
+        else _success_in(path, _DATABASE_SUCCESS, name)
+        for name in settings.sources
+    }
     text = exposition(families(ended, left, success))
     try:
         durable.replace(path, text.encode(), mode=READABLE_BY_ALL)
@@ -88,6 +99,7 @@ def families(ended: Ended, left: Left, success: float | None) -> Iterator[Family
     yield from _of_events(ended.report)
     yield from _of_spools(left, ended.ended_us)
     yield from _of_streams(left)
+    yield from _of_databases(ended.report, left)
 
 
 def exposition(found: Iterator[Family]) -> str:
@@ -206,6 +218,31 @@ def _of_streams(left: Left) -> Iterator[Family]:
     )
 
 
+def _of_databases(report: RunReport, left: Left) -> Iterator[Family]:
+    # Of one that could not be read nothing is known: no number is better than a 0.
+    found = {name: one for name, one in report.databases.items() if one["went_well"]}
+    yield Family(
+        "archiver_run_database_read",
+        "Rows that the last run read from it; absent if it could not.",
+        [({"source": name}, float(one["read"])) for name, one in found.items()],
+    )
+    yield Family(
+        "archiver_run_database_waiting_rows",
+        "Committed rows that may not be read yet: a transaction is open. At most a million are counted.",
+        [({"source": name}, float(one["rows"])) for name, one in found.items()],
+    )
+    yield Family(
+        "archiver_run_database_lag_seconds",
+        "For how long what holds rows back has been there.",
+        [({"source": name}, float(one["seconds"])) for name, one in found.items()],
+    )
+    yield Family(
+        _DATABASE_SUCCESS,
+        "When a run last went well over it; absent if none is known of.",
+        [({"source": name}, when) for name, when in left.databases.items() if when is not None],
+    )
+
+
 def _left(settings: Settings, now_us: int) -> Left:
     """Look into the spools; one that cannot be read is told by the run itself."""
     left = Left()
@@ -227,8 +264,12 @@ def _most(settings: Settings) -> int:
     return len(settings.streams) or 1
 
 
-def _success_in(path: Path) -> float | None:
-    """Return when a run last went well, as the file of an earlier one tells; None if none does."""
+def _success_in(path: Path, name: str = _LAST_SUCCESS, source: str | None = None) -> float | None:
+    """Return when a run last went well, as the file of an earlier one tells; None if none does.
+
+    Args:
+        source: Over this database, if one is named. A source's name has nothing to escape.
+    """
     try:
         if not path.is_file():  # nobody may ever write to a pipe
             return None
@@ -236,7 +277,8 @@ def _success_in(path: Path) -> float | None:
             text = file.read(_LARGEST_BYTES).decode("utf-8", errors="replace")
     except OSError:
         return None
-    found = _SUCCESS_LINE.search(text)
+    labels = "" if source is None else f'{{source="{source}"}}'
+    found = re.search(rf"^{re.escape(name + labels)} ([0-9.e+]{{1,32}})$", text, re.MULTILINE | re.ASCII)
     try:
         value = float(found[1]) if found else math.nan
     except ValueError:

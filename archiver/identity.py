@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import polars as pl
@@ -50,8 +50,12 @@ class Decision:
 
 
 @dataclass(slots=True)
-class _Twin:
-    """A row that is archived, or will be with this attempt: what later rows are held against."""
+class Twin:
+    """A row that is archived, or will be with this attempt: what later rows are held against.
+
+    Attributes:
+        where: The key of its file, or words.
+    """
 
     event_us: int
     shape: str
@@ -62,43 +66,50 @@ class _Twin:
 
 
 @dataclass(slots=True)
-class _Identity:
+class Known:
     """All that is known of one (workspace, id)."""
 
-    twins: list[_Twin] = field(default_factory=list)
-    trees: dict[int, dict[str, object]] = field(default_factory=dict)  # by the base's event time
+    twins: list[Twin] = field(default_factory=list)
+    trees: dict[int, compare.Tree] = field(default_factory=dict)  # by the base's event time
 
-    def base_of(self, event_us: int, window_us: int) -> _Twin | None:
+    def base_of(self, event_us: int, window_us: int) -> Twin | None:
         """Return the nearest row, supplements apart, within the window; the earlier of two."""
         near = [
             twin for twin in self.twins if not twin.supplement and abs(twin.event_us - event_us) <= window_us
         ]
         return min(near, key=lambda twin: (abs(twin.event_us - event_us), twin.event_us), default=None)
 
-    def tree(self, base: _Twin, window_us: int) -> dict[str, object]:
+    def tree(self, base: Twin, window_us: int) -> compare.Tree:
         """Return what is known: the base and everything that supplements it."""
         if base.event_us not in self.trees:
             tree = compare.canonical_tree(base.body, base.shape)
-            for twin in self.twins:
-                if twin.supplement and self._adds_to(twin, base, window_us):
-                    tree = compare.merge(tree, compare.canonical_tree(twin.body, twin.shape))
+            for twin in self.supplements(base, window_us):
+                tree = compare.merge(tree, compare.canonical_tree(twin.body, twin.shape))
             self.trees[base.event_us] = tree
         return self.trees[base.event_us]
 
-    def _adds_to(self, twin: _Twin, base: _Twin, window_us: int) -> bool:
+    def supplements(self, base: Twin, window_us: int) -> list[Twin]:
+        """Return what adds to `base`."""
+        return [twin for twin in self.twins if twin.supplement and self._adds_to(twin, base, window_us)]
+
+    def _adds_to(self, twin: Twin, base: Twin, window_us: int) -> bool:
         if twin.base_us is not None:
             return twin.base_us == base.event_us
         return self.base_of(twin.event_us, window_us) is base  # JSON lines do not keep it
 
 
 class Identities:
-    """Decides for one attempt after another. Files never change, so what it read of them stays valid."""
+    """Decides for one attempt after another. Files never change, so what it read of them stays valid.
+
+    Attributes:
+        window_us: How far the times of one identity lie apart at most.
+    """
 
     def __init__(self, ledger: Ledger, *, window_days: int) -> None:
         self._ledger = ledger
         self._store = ledger.store
         self._vouched: set[str] = set()
-        self._window_us = window_days * DAY_US
+        self.window_us = window_days * DAY_US
         self._known = KnownIds(ledger)
 
     def remember(self, file: DataFile, ids: pa.ChunkedArray) -> None:
@@ -141,7 +152,7 @@ class Identities:
                 "at": rows["event_time"].cast(pa.int64()).to_numpy(),
             }
         ).with_row_index("row")
-        hits = self._hits(frame, background)
+        hits = self.hits(frame, background)
         again = frame.select(pl.struct("workspace", "id").hash()).to_series().is_duplicated().to_numpy()
         verdicts = np.zeros(rows.num_rows, dtype=np.uint8)
         bases = np.zeros(rows.num_rows, dtype=np.int64)
@@ -162,10 +173,14 @@ class Identities:
             conflicts=conflicts,
         )
 
-    def _hits(self, frame: pl.DataFrame, background: Background) -> dict[str, np.ndarray]:
-        """Return, by file, the rows that may be in it."""
+    def hits(self, frame: pl.DataFrame, background: Background) -> dict[str, np.ndarray]:
+        """Return, by file, the rows that may be in it, or that something in it may supplement.
+
+        Args:
+            frame: Of each row `workspace`, `id` and `at` (microseconds since 1970).
+        """
         # Twice the window: a supplement may lie that far from a row whose base it adds to.
-        reach_us = 2 * self._window_us
+        reach_us = 2 * self.window_us
         return self._known.hits(frame["workspace"], frame["id"], frame["at"].to_numpy(), reach_us, background)
 
     def _confirm(
@@ -175,13 +190,13 @@ class Identities:
         hits: Mapping[str, np.ndarray],
         background: Background,
         verdicts: np.ndarray,
-    ) -> dict[tuple[str, str], _Identity]:
+    ) -> dict[tuple[str, str], Known]:
         """Read the archived rows that were hit. The same bytes within the window are a duplicate at once.
 
         Returns the other archived rows, by workspace and id.
         """
         identity = IDENTITY_COLUMN[dataset]
-        archived: dict[tuple[str, str], _Identity] = defaultdict(_Identity)
+        archived: dict[tuple[str, str], Known] = defaultdict(Known)
         files, confirming = background.find(hits), []
         for key in sorted(hits):
             file = files[key]
@@ -192,25 +207,16 @@ class Identities:
             theirs = rows_of(self._store, file, set(ours[identity].to_pylist()), dataset)
             if theirs.num_rows and not background.wrote(key):
                 confirming.append(file)
-            same = _same_body(ours, theirs, identity, self._window_us)
+            same = _same_body(ours, theirs, identity, self.window_us)
             verdicts[hits[key][same]] = DUPLICATE
             open_ids = set(ours[identity].filter(pa.array(~same)).to_pylist())
             for row in theirs.to_pylist():
                 if row["id"] in open_ids:
-                    archived[holds.workspace, row["id"]].twins.append(
-                        _Twin(
-                            clock.to_us(row["event_time"]),
-                            row["shape"],
-                            row["body"],
-                            holds.dataset == "supplements",
-                            key,
-                            None if row["base"] is None else clock.to_us(row["base"]),
-                        )
-                    )
-        self._vouch(confirming, background)
+                    archived[holds.workspace, row["id"]].twins.append(twin_of(row, file))
+        self.vouch(confirming, background)
         return archived
 
-    def _vouch(self, files: Collection[DataFile], background: Background) -> None:
+    def vouch(self, files: Collection[DataFile], background: Background) -> None:
         """Return if commits name these files. A checkpoint, which anybody may have written, is not enough:
         an event that counts as a duplicate of a row that is not archived would be lost.
 
@@ -242,7 +248,7 @@ class Identities:
         rows: pa.Table,
         dataset: str,
         unresolved: np.ndarray,
-        archived: dict[tuple[str, str], _Identity],
+        archived: dict[tuple[str, str], Known],
         verdicts: np.ndarray,
         bases: np.ndarray,
     ) -> list[Rejection]:
@@ -256,14 +262,14 @@ class Identities:
             shape, body = row["shape"][0].as_py(), row["body"][0].as_py()
             event_us = row["event_time"].cast(pa.int64())[0].as_py()
             here = known[workspace, event_id]
-            base = here.base_of(event_us, self._window_us)
+            base = here.base_of(event_us, self.window_us)
             if base is None:
-                here.twins.append(_Twin(event_us, shape, body, False, "this batch"))
+                here.twins.append(Twin(event_us, shape, body, False, "this batch"))
                 continue
             if body == base.body:
                 verdicts[index] = DUPLICATE
                 continue
-            before = here.tree(base, self._window_us)
+            before = here.tree(base, self.window_us)
             tree = compare.canonical_tree(body, shape)
             match compare.compare(before, tree):
                 case "duplicate":
@@ -271,7 +277,7 @@ class Identities:
                 case "supplement":
                     verdicts[index] = SUPPLEMENT
                     bases[index] = base.event_us
-                    here.twins.append(_Twin(event_us, shape, body, True, "this batch", base.event_us))
+                    here.twins.append(Twin(event_us, shape, body, True, "this batch", base.event_us))
                     here.trees[base.event_us] = compare.merge(before, tree)
                 case "conflict":
                     verdicts[index] = CONFLICT
@@ -295,6 +301,19 @@ class Identities:
             if file.partition.workspace in workspaces
         ]
         return self._known.share(list(ours.values()), theirs)
+
+
+def twin_of(row: Mapping[str, Any], file: DataFile) -> Twin:
+    """Return a row of `file`, as `archiver.index.reading.rows_of` gives it."""
+    base = row["base"]
+    return Twin(
+        clock.to_us(row["event_time"]),
+        row["shape"],
+        row["body"],
+        file.partition.dataset == "supplements",
+        file.key,
+        None if base is None else clock.to_us(base),
+    )
 
 
 def _mask(numbers: np.ndarray, count: int) -> pa.Array:
@@ -341,4 +360,5 @@ def _conflict(row: pa.Table, dataset: str, detail: str) -> Rejection:
         dataset=dataset,
         workspace_id=row["workspace_id"][0].as_py(),
         event_id=row[IDENTITY_COLUMN[dataset]][0].as_py(),
+        shape="row" if row["shape"][0].as_py() == "row" else "delivery",
     )

@@ -71,6 +71,10 @@ def _refuse_constant(name: str) -> None:
 _strict: Final = json.JSONDecoder(object_pairs_hook=_members_once, parse_constant=_refuse_constant)
 # For places in a text, where values do not matter: any number of digits goes.
 _places: Final = json.JSONDecoder(parse_int=str, parse_float=str)
+# Strict, and any number of digits goes.
+_is_strict: Final = json.JSONDecoder(
+    object_pairs_hook=_members_once, parse_int=str, parse_float=str, parse_constant=_refuse_constant
+)
 
 
 def parse_strictly(text: str) -> Any:
@@ -85,6 +89,17 @@ def parse_strictly(text: str) -> Any:
     if text.startswith("\ufeff"):
         raise json.JSONDecodeError("a byte order mark is no JSON", text, 0)
     return _strict.decode(text)
+
+
+def is_json(text: str) -> bool:
+    """Whether `text` is one JSON text of at most 128 levels without repeated members."""
+    if is_too_deep(text):
+        return False
+    try:
+        _is_strict.decode(text)
+    except ValueError:
+        return False
+    return True
 
 
 class Member(NamedTuple):

@@ -242,9 +242,10 @@ def describe(error: ValidationError | SchemaError) -> str:
     where = ".".join(str(step) for step in error.absolute_path) or "event"
     keyword, value = str(error.validator), error.instance
     rule: Any = error.validator_value
-    if keyword == "required" and isinstance(value, dict):
-        missing = ", ".join(str(name) for name in rule if name not in value)
-        return bounded(f"{where}: required, but missing: {missing}")
+    if keyword in ("required", "anyOf") and isinstance(value, dict):
+        missing = [_missing(one, value) for one in (rule if keyword == "anyOf" else [{"required": rule}])]
+        if all(missing):
+            return bounded(f"{where}: required, but missing: {' or '.join(missing)}")
     if keyword == "type":
         kinds = " or ".join([rule] if isinstance(rule, str) else rule)
         return bounded(f"{where}: expected {kinds}, found {excerpt(value)}")
@@ -252,9 +253,15 @@ def describe(error: ValidationError | SchemaError) -> str:
         return bounded(f"{where}: expected a {rule}, found {excerpt(value)}")
     if keyword in ("const", "enum"):
         return bounded(f"{where}: expected {json.dumps(rule)[:200]}, found {excerpt(value)}")
-    if keyword == "None":  # a schema that is `false`
+    if keyword == "None" or (keyword == "not" and rule == {}):  # a schema that is `false`
         return bounded(f"{where}: nothing is allowed here, found {excerpt(value)}")
     return bounded(f"{where}: {keyword} {json.dumps(rule)[:200]} does not hold for {excerpt(value)}")
+
+
+def _missing(schema: Any, value: dict[str, Any]) -> str:
+    """Name the members that `schema` requires and `value` has not."""
+    required = schema.get("required", []) if isinstance(schema, dict) else []
+    return ", ".join(str(name) for name in required if name not in value)
 
 
 def is_in_year_0(error: ValidationError) -> bool:

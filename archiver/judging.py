@@ -1,7 +1,8 @@
 """Blocks through the validator, in this process or in several, in the order they were read.
 
 Judging is most of the work and holds the interpreter's lock, so a large batch is judged
-in worker processes; a small one is judged here, since starting workers takes longer.
+in worker processes; a small one is judged here, since starting workers takes longer. Rows of a
+database are judged by the column, which lets the lock go: threads of this process do for them.
 """
 
 from __future__ import annotations
@@ -12,13 +13,13 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final
 
-from archiver.block import Block, Rejection
+from archiver.block import Block, Rejection, RowBlock
 from archiver.errors import ArchiverError
 from archiver.partition import Arranged, arrange
 from archiver.validate import Rules, Validator
@@ -64,19 +65,24 @@ class Judged:
     judged: int
 
 
-def _judge_with(validator: Validator, block: Block) -> Judged:
-    verdict = validator.validate(block)
+def _judge_with(validator: Validator, block: Block | RowBlock) -> Judged:
+    if isinstance(block, RowBlock):
+        verdict = validator.validate_rows(block)
+        read = block.rows.num_rows
+    else:
+        verdict = validator.validate(block)
+        read = len(block.bodies) + len(block.rejections)
     return Judged(
         tables={dataset: arrange(rows) for dataset, rows in verdict.tables.items()},
         rejections=verdict.rejections,
         input=block.input,
-        read=len(block.bodies) + len(block.rejections),
+        read=read,
         input_bytes=block.input_bytes,
         judged=verdict.judged,
     )
 
 
-def _judge(block: Block) -> Judged:
+def _judge(block: Block | RowBlock) -> Judged:
     if _validator is None:
         raise RuntimeError("the worker was not started")
     return _judge_with(_validator, block)
@@ -93,7 +99,7 @@ class Judges:
 
     Args:
         rules: What to judge by.
-        workers: How many processes; 0 judges in this one.
+        workers: How many processes, or threads; 0 judges in this one.
     """
 
     def __init__(self, rules: Rules, *, workers: int) -> None:
@@ -101,6 +107,7 @@ class Judges:
         self._rules = rules
         self._workers = workers
         self._pool: ProcessPoolExecutor | None = None
+        self._threads: ThreadPoolExecutor | None = None
 
     def __enter__(self) -> Judges:
         return self
@@ -108,31 +115,23 @@ class Judges:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        for pool in (self._pool, self._threads):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
 
-    def judge(self, blocks: Iterable[Block], *, total_bytes: int) -> Iterator[Judged]:
+    def judge(self, blocks: Iterable[Block | RowBlock], *, total_bytes: int) -> Iterator[Judged]:
         """Yield what became of each block, in order; only a few are in memory at a time.
 
         Args:
-            total_bytes: About how much there is; decides whether workers are worth it.
+            total_bytes: About how much there is; decides whether processes are worth it.
         """
-        if self._workers == 0 or total_bytes < SMALL_BATCH_BYTES or not _can_spawn():
-            for block in blocks:
-                yield _judge_with(self._here, block)
-            return
-        if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                self._workers,
-                mp_context=multiprocessing.get_context("spawn"),
-                initializer=_start_worker,
-                initargs=(self._rules,),
-            )
+        in_processes = self._workers > 0 and total_bytes >= SMALL_BATCH_BYTES and _can_spawn()
         waiting: deque[Future[Judged]] = deque()
         try:
             for block in blocks:
-                waiting.append(self._pool.submit(_judge, block))
-                if len(waiting) >= self._workers * _IN_FLIGHT_PER_WORKER:
+                waiting.append(self._begin(block, in_processes=in_processes))
+                is_parallel = in_processes or isinstance(block, RowBlock)
+                if len(waiting) >= (self._workers * _IN_FLIGHT_PER_WORKER if is_parallel else 0):
                     yield waiting.popleft().result()
             while waiting:
                 yield waiting.popleft().result()
@@ -141,3 +140,23 @@ class Judges:
                 "a worker process died while it judged events (killed, or out of memory)",
                 hint="nothing was committed; run again, perhaps with --workers 0",
             ) from error
+
+    def _begin(self, block: Block | RowBlock, *, in_processes: bool) -> Future[Judged]:
+        # With a user's schema no row can be proven: then rows hold the lock as deliveries do.
+        if self._workers and isinstance(block, RowBlock) and "events" not in self._rules.schemas:
+            self._threads = self._threads or ThreadPoolExecutor(self._workers, "judge")
+            return self._threads.submit(_judge_with, self._here, block)
+        if in_processes:
+            self._pool = self._pool or self._processes()
+            return self._pool.submit(_judge, block)
+        done: Future[Judged] = Future()
+        done.set_result(_judge_with(self._here, block))
+        return done
+
+    def _processes(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(
+            self._workers,
+            mp_context=multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(self._rules,),
+        )

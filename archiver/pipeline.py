@@ -49,6 +49,7 @@ class RunReport:
         waiting: Files left in the spools: not quiet yet, just delivered, or claimed by another run.
         ignored: Names in the spools that are no deliveries.
         compaction: What a compaction behind the run did; None if none was asked for.
+        databases: What became of each database's rows, what was left, and why; by the source's name.
     """
 
     commits: list[int] = field(default_factory=list)
@@ -66,6 +67,7 @@ class RunReport:
     waiting: int = 0
     ignored: int = 0
     compaction: dict[str, Any] | None = None
+    databases: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -85,6 +87,7 @@ class RunReport:
             "waiting": self.waiting,
             "ignored": self.ignored,
             "compaction": self.compaction,
+            "databases": self.databases,
         }
 
 
@@ -118,7 +121,7 @@ def run(
     with Judges(rules, workers=default_workers() if workers is None else workers) as judges:
         try:
             for batch in source.batches(lambda: archive.ledger.refresh().sequence):
-                progress.start(f"archiving {source.name}", sum(one.bytes for one in batch.inputs))
+                progress.start(f"archiving {source.name}", sum(one.bytes for one in batch.inputs) or None)
                 try:
                     _archive_or_leave(archive, batch, source.name, judges, progress, report, chunk_bytes)
                 finally:
@@ -192,11 +195,11 @@ def archive_batch(
             continue
         content = attempt.content(
             operation="append",
-            source={"name": source},
+            source={"name": source, **batch.moves()},
             inputs=tuple(
                 {
                     "name": one.name,
-                    "digest": one.digest,
+                    **({"digest": one.digest} if one.digest else {}),
                     "bytes": one.bytes,
                     "elements": result.elements.get(n, 0),
                 }

@@ -1,7 +1,8 @@
 """What is not archived, kept: each element's or stretch's bytes, with the reason.
 
 One JSON object a line, under gzip. A body that is UTF-8 stands as text in `body`, any
-other as base64 in `body_base64`; one of the two is always there.
+other as base64 in `body_base64`; one of the two is always there. An element that a database
+gave as a row says so in `shape`; of a delivery there is no such member.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ def encode(rejections: Sequence[Rejection], inputs: Sequence[str], source: str) 
             "workspace_id": one.workspace_id,
             "event_id": one.event_id,
         }
+        if one.shape != "delivery":
+            tree["shape"] = one.shape
         try:
             tree["body"] = one.body.decode()
         except UnicodeDecodeError:
@@ -103,6 +106,7 @@ def decode(content: bytes, listed: ListedObject, commit: int) -> Iterator[Quaran
                     dataset=tree["dataset"],
                     workspace_id=tree["workspace_id"],
                     event_id=tree["event_id"],
+                    shape="row" if tree.get("shape") == "row" else "delivery",
                 ),
                 input_name=tree["input"],
                 source=tree["source"],

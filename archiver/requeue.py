@@ -7,7 +7,6 @@ its commit names every entry that it moves, and an entry that was moved cannot b
 from __future__ import annotations
 
 import secrets
-from collections import defaultdict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -17,7 +16,7 @@ import pyarrow as pa
 from archiver import quarantine
 from archiver.archive import Archive
 from archiver.attempt import Attempt
-from archiver.block import Block
+from archiver.block import Block, Shape
 from archiver.errors import CommitConflictError, IntegrityError
 from archiver.index.known import Background
 from archiver.index.reading import FileVanishedError
@@ -210,11 +209,11 @@ def _judge_only(
 
 
 def _blocks(picked: list[QuarantineEntry]) -> Iterator[Block]:
-    """Yield the picked entries as blocks; an element's ordinal is its place in `picked`."""
-    by_start: dict[int, Block] = defaultdict(lambda: Block(0))
+    """Yield the picked entries as blocks of one shape each; an element's ordinal is its place in `picked`."""
+    by_start: dict[tuple[int, Shape], Block] = {}
     for number, entry in enumerate(picked):
         one = entry.rejection
-        block = by_start[number // _BLOCK_ENTRIES]
+        block = by_start.setdefault((number // _BLOCK_ENTRIES, one.shape), Block(0, shape=one.shape))
         block.bodies.append(one.body)
         block.ordinals.append(number)
         block.offsets.append(one.offset)

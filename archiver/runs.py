@@ -1,11 +1,14 @@
-"""One run over the configured spools: open or create the archive, archive spool by spool.
+"""One run over the configured sources: open or create the archive, archive source by source.
 
 An archive is created only for a spool that never had one: a mistyped location or a disk
-that is not mounted must not look like a new archive.
+that is not mounted must not look like a new archive. A database cannot remember whether it had
+one, so `init` creates the archive where there are no spools.
 """
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,14 +17,18 @@ from archiver import layout
 from archiver.archive import Archive, init_archive, open_archive
 from archiver.compact import compact
 from archiver.config import Settings
+from archiver.database.settings import Database
 from archiver.datafile import Encoding
 from archiver.errors import ArchiveNotFoundError, ArchiverError, ConfigError, IntegrityError
 from archiver.maintain import after_commits
 from archiver.pipeline import RunReport, run
-from archiver.progress import Progress
+from archiver.progress import Progress, Silent, Throughout
+from archiver.sources.database import DatabaseSource
 from archiver.sources.spool import SpoolSource
 from archiver.store.base import Store
 from archiver.validate import Rules
+
+log = logging.getLogger("archiver.run")
 
 
 def spool_sources(settings: Settings) -> list[SpoolSource]:
@@ -61,17 +68,19 @@ def rules_of(settings: Settings, source: str) -> Rules:
     return Rules(source=source, schemas=schemas, workspaces_of_stream=pinned)
 
 
-def run_spools(
+def run_sources(
     store: Store,
     settings: Settings,
     *,
     progress: Progress | None = None,
     report: RunReport | None = None,
     compacts: bool = False,
+    rewind: Collection[str] = (),
 ) -> RunReport:
-    """Archive everything that the configured spools have ready.
+    """Archive everything that the configured spools and databases have ready.
 
     Args:
+        rewind: Databases that are read from their first row again.
         compacts: Whether small files are then compacted. What fails there is a problem in the
             report; what was archived stays.
         report: Is filled as the run goes on, and holds what was committed if an error ends it.
@@ -80,6 +89,8 @@ def run_spools(
         ConfigError: A spool is not there, or belongs to another archive.
         ArchiveNotFoundError: The spool had an archive, and it is not at this location.
     """
+    if unknown := set(rewind) - set(settings.sources):
+        raise ConfigError(f"there is no [sources.{min(unknown)}] to rewind")
     sources = spool_sources(settings)
     archive = archive_of(store, sources, settings)
     report = report or RunReport()
@@ -92,6 +103,8 @@ def run_spools(
             workers=settings.workers,
             report=report,
         )
+    for name, database in settings.sources.items():
+        _run_database(archive, database, settings, report, progress, rewind=name in rewind)
     if compacts:
         _compact(archive, report, progress)
     _remember(archive, sources)
@@ -102,6 +115,45 @@ def run_spools(
         report.waiting += backlog.files
         report.ignored += backlog.unknown_names
     return report
+
+
+def _run_database(
+    archive: Archive,
+    database: Database,
+    settings: Settings,
+    report: RunReport,
+    progress: Progress | None,
+    *,
+    rewind: bool,
+) -> None:
+    """Archive one database; what goes wrong with it stops no other source."""
+    source = DatabaseSource(
+        database,
+        lambda: archive.ledger.snapshot.cursors.get(database.name),
+        rewind=rewind,
+        counts=not isinstance(progress or Silent(), Silent),
+    )
+    counted, problems = report.counts.to_json(), len(report.problems)
+    throughout = Throughout(progress or Silent(), lambda: source.total)
+    try:
+        run(
+            archive,
+            source,
+            rules=rules_of(settings, source.name),
+            progress=throughout,
+            workers=settings.workers,
+            report=report,
+        )
+    except ConfigError as error:
+        report.problems.append(error.message)
+        log.error("%s", error.message)
+    finally:
+        throughout.close()
+    report.databases[source.name] = {
+        **{name: count - counted[name] for name, count in report.counts.to_json().items()},
+        "went_well": len(report.problems) == problems,
+        **source.lag.to_json(),
+    }
 
 
 def _compact(archive: Archive, report: RunReport, progress: Progress | None) -> None:
@@ -190,6 +242,8 @@ def archive_of(store: Store, sources: list[SpoolSource], settings: Settings) -> 
     try:
         archive = open_archive(store)
     except ArchiveNotFoundError as error:
+        if not sources:
+            raise
         known = [(folder, record) for folder, record in remembered.items() if record]
         if known:
             folder, record = known[0]

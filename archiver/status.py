@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from archiver import clock
 from archiver.archive import Archive
 from archiver.ledger.entry import Hold
 from archiver.ledger.files import Volume
+from archiver.reached import Reached, reached
 from archiver.silence import Hearing, hearings
 from archiver.sources.spool import SpoolSource
 from archiver.sources.waiting import count_waiting
@@ -33,6 +34,7 @@ class Status:
     counts: dict[str, int]
     spools: list[dict[str, Any]]
     streams: list[Hearing]
+    sources: list[Reached]
     holds: list[Hold]
 
     def to_json(self) -> dict[str, Any]:
@@ -53,6 +55,7 @@ class Status:
             "counts": self.counts,
             "spools": self.spools,
             "streams": [hearing.to_json() for hearing in self.streams],
+            "sources": [source.to_json() for source in self.sources],
             "holds": [hold.to_json() for hold in self.holds],
         }
 
@@ -62,12 +65,14 @@ def status(
     sources: Sequence[SpoolSource] = (),
     streams: Mapping[str, Stream] | None = None,
     *,
+    databases: Iterable[str] = (),
     now_us: int | None = None,
 ) -> Status:
-    """Read the ledger and the spools' folders; no data file is opened.
+    """Read the ledger and the spools' folders; no data file is opened, and no database is asked.
 
     Args:
         streams: As configured; those that a receiver noted in a spool are told as well.
+        databases: As configured; those that the ledger has a cursor of are told as well.
         now_us: By which silence is told; None: now.
 
     Raises:
@@ -96,6 +101,7 @@ def status(
             [source.folder for source in sources],
             clock.now_us() if now_us is None else now_us,
         ),
+        sources=reached(archive, list(databases)),
         holds=sorted(head.holds.values(), key=lambda hold: hold.name),
     )
 

@@ -24,9 +24,10 @@ from typing import Any, Final
 
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from archiver import columns, layout
-from archiver.block import Block, Reason, Rejection
+from archiver.block import Block, Reason, Rejection, RowBlock
 from archiver.errors import ConfigError
 from archiver.event import (
     DATASET_OF_EVENT_TYPE,
@@ -63,6 +64,7 @@ from archiver.judge import (
     is_in_year_0,
     targets_schema,
 )
+from archiver.rows import RowProof, is_storable
 from archiver.typed import Typed, TypedProof
 
 __all__ = ["Rules", "Validated", "Validator", "check_schema"]
@@ -82,7 +84,7 @@ class Rules:
 
     Attributes:
         source: Configured name of the source.
-        schemas: A user's JSON Schema (its text) by dataset; applies to the whole envelope.
+        schemas: A user's JSON Schema (its text) by dataset; applies to the whole body, of a row too.
         workspaces_of_stream: The only workspaces that a stream may send; others are unpinned.
     """
 
@@ -132,6 +134,7 @@ class Validator:
         self._forms = {form: FormRules(form, users.get(form.dataset)) for form in FORMS}
         # It knows our own schema and no other.
         self._typed = None if "events" in users else TypedProof(targets_schema())
+        self._rows = RowProof(rules.source, targets_schema(), is_schema_ours="events" not in users)
 
     def validate(self, block: Block) -> Validated:
         """Judge every body of `block`; raises nothing for what a body holds."""
@@ -145,13 +148,23 @@ class Validator:
             if was_collecting:
                 gc.enable()
 
+    def validate_rows(self, block: RowBlock) -> Validated:
+        """Judge every row of `block` as `validate` would judge its body."""
+        found = self._rows.prove(block)
+        verdict = self.validate(found.rest)
+        if found.rows.num_rows:
+            judged = verdict.tables.get("events")
+            verdict.tables["events"] = pa.concat_batches([found.rows, *([judged] if judged else [])])
+        verdict.proven += found.rows.num_rows
+        return verdict
+
     def _validate(self, block: Block) -> Validated:
         rejections = list(block.rejections)
         batches: dict[str, list[pa.RecordBatch]] = defaultdict(list)
         acquitted = 0
         rest: list[int] = []
         left: Sequence[int] = range(len(block.bodies))
-        if self._typed is not None:
+        if self._typed is not None and block.shape != "row":
             left = self._prove_typed(block, batches)
             acquitted = len(block.bodies) - len(left)
         for start in range(0, len(left), _SLICE):
@@ -166,7 +179,7 @@ class Validator:
         judged: dict[Form, tuple[list[int], list[dict[str, Any]]]] = {form: ([], []) for form in FORMS}
         for number in rest:
             try:
-                form, row, was_acquitted = self._judge(block.bodies[number], block.streams[number])
+                form, row, was_acquitted = self._judge(block, number)
             except _Refused as refused:
                 rejections.append(_rejection(block, number, refused))
                 continue
@@ -190,7 +203,7 @@ class Validator:
             numbers = range(start, min(start + _TYPED_SLICE, len(block.bodies)))
             found = self._typed.prove(block.bodies, numbers) if self._typed else Typed(rest=[*numbers])
             left += found.rest
-            refused = {workspace for workspace in set(found.workspaces) if not _is_storable(workspace)}
+            refused = {workspace for workspace in set(found.workspaces) if not is_storable(workspace)}
             if refused or pins:
                 keep = []
                 for row, (number, workspace) in enumerate(zip(found.numbers, found.workspaces, strict=True)):
@@ -221,13 +234,13 @@ class Validator:
                 rest.append(number)
                 continue
             writer = writer_of(body, tree)
-            form = form_of(tree) if writer is not None and type(tree) is dict else None
+            form = form_of(tree, block.shape) if writer is not None and type(tree) is dict else None
             if writer is None or form is None or not self._forms[form].sieve.acquits(tree):
                 rest.append(number)
                 continue
             workspace = tree["workspace_id"]
             if workspace not in storable:
-                if not _is_storable(workspace):
+                if not is_storable(workspace):
                     rest.append(number)
                     continue
                 storable.add(workspace)
@@ -253,21 +266,21 @@ class Validator:
             proven.append((group, kept))
         return proven, rest
 
-    def _judge(self, body: bytes, stream: str | None) -> tuple[Form, dict[str, Any], bool]:
+    def _judge(self, block: Block, number: int) -> tuple[Form, dict[str, Any], bool]:
         """Return form and columns of a valid body, and whether the sieve acquitted it.
 
         Raises:
             _Refused: It is not valid, with the reason.
         """
-        text, tree = _parse(body)
+        text, tree = _parse(block.bodies[number])
         if type(tree) is not dict:
             raise _Refused("invalid", f"event: expected an object, found {excerpt(tree)}")
-        event_type = tree.get("event_type")
-        if not isinstance(event_type, str):
-            found = excerpt(event_type) if "event_type" in tree else "none"
-            raise _Refused("invalid", f"event_type: expected a string, found {found}", tree)
-        form = form_of(tree)
+        form = form_of(tree, block.shape)
         if form is None:
+            event_type = tree.get("event_type")
+            if not isinstance(event_type, str):
+                found = excerpt(event_type) if "event_type" in tree else "none"
+                raise _Refused("invalid", f"event_type: expected a string, found {found}", tree)
             known = " or ".join(DATASET_OF_EVENT_TYPE)
             raise _Refused(
                 "unknown_event_type", f"event_type: expected {known}, found {excerpt(event_type)}", tree
@@ -280,6 +293,7 @@ class Validator:
             layout.escape(workspace)
         except ValueError as error:
             raise _Refused("workspace_not_storable", f"workspace_id: {error}", tree) from None
+        stream = block.streams[number]
         if self._is_foreign(workspace, stream):
             raise _Refused(
                 "foreign_workspace",
@@ -291,8 +305,10 @@ class Validator:
             raise _Refused("identity_not_storable", f"{form.identity}: holds a lone surrogate", tree)
         for name in form.instants:
             instant = row[name]
-            if (instant is None and name == form.event_time) or (instant and not instant.is_storable):
+            if instant and not instant.is_storable:
                 raise _Refused("time_out_of_range", f"{name}: outside the years 1 to 9999 UTC", tree)
+        if not any(row[name] for name in form.event_times):
+            raise _Refused("time_out_of_range", f"{form.event_times[0]}: no instant that is known here", tree)
         return form, row, acquitted
 
     def _ask_judge(self, form: Form, tree: Any) -> None:
@@ -340,7 +356,7 @@ class Validator:
     ) -> pa.RecordBatch:
         count = len(numbers)
         built["shape"] = pa.repeat(pa.scalar(form.shape), count)
-        built["event_time"] = built[form.event_time]
+        built["event_time"] = pc.coalesce(*(built[name] for name in form.event_times))
         built["received_at"] = pa.array([block.received_at[number] for number in numbers], columns.TIME)
         built["source"] = self._sources([block.streams[number] for number in numbers])
         built["ordinal"] = pa.array([block.ordinals[number] for number in numbers], pa.int64())
@@ -350,15 +366,9 @@ class Validator:
         built["_input"] = pa.repeat(pa.scalar(block.input, pa.int64()), count)
         built["_offset"] = pa.array([block.offsets[number] for number in numbers], pa.int64())
         schema = columns.VALIDATED_SCHEMAS[form.dataset]
-        return pa.RecordBatch.from_arrays([built[name] for name in schema.names], schema=schema)
-
-
-def _is_storable(workspace: str) -> bool:
-    try:
-        layout.escape(workspace)
-    except ValueError:
-        return False
-    return True
+        # A row has no envelope: its columns are null.
+        arrays = [built[f.name] if f.name in built else pa.nulls(count, f.type) for f in schema]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 def _is_doubtful_hash(value: str | None) -> bool:
@@ -410,8 +420,9 @@ def _parse_loosely(text: str) -> Any:
 def _rejection(block: Block, number: int, refused: _Refused) -> Rejection:
     tree = refused.tree if isinstance(refused.tree, dict) else {}
     event_type = _readable(tree.get("event_type"))
-    dataset = DATASET_OF_EVENT_TYPE.get(event_type) if event_type is not None else None
-    event_data = tree.get("data")
+    is_row = block.shape == "row"
+    dataset = "events" if is_row else DATASET_OF_EVENT_TYPE.get(event_type or "")
+    event_data = tree if is_row else tree.get("data")
     event_id = tree.get("alert_id") if dataset == "alerts" else None
     if dataset == "events" and isinstance(event_data, dict):
         event_id = event_data.get("id")
@@ -427,6 +438,7 @@ def _rejection(block: Block, number: int, refused: _Refused) -> Rejection:
         dataset=dataset,
         workspace_id=_readable(tree.get("workspace_id")),
         event_id=_readable(event_id),
+        shape="row" if is_row else "delivery",
     )
 
 

@@ -17,6 +17,7 @@ from archiver.store.base import Store
 from archiver.store.local import LocalStore
 from archiver.store.options import S3Options
 from tests.services import ceph
+from tests.services import postgres as pg
 from tests.services.moto import moto_server
 
 # A first failing example may have come from a slow moment of the machine, so no deadline.
@@ -81,6 +82,13 @@ def aws_environment() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def postgres_environment() -> Iterator[None]:
+    """Nobody's own settings of libpq (PGHOST, a password file …) reach a test."""
+    with pg.without_settings_of_the_user():
+        yield
+
+
 @pytest.fixture(scope="session")
 def boto(aws_environment: None) -> Iterator[None]:
     """boto3 reads its megabytes of service descriptions once, and not for each store anew."""
@@ -116,6 +124,44 @@ def moto(boto: None) -> Iterator[S3Server]:
     """The moto server: an extra store, never the only one."""
     with moto_server() as endpoint:
         yield S3Server(endpoint, ACCESS_KEY, SECRET_KEY, "moto")
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_environment: None) -> Iterator[pg.Databases]:
+    """A real PostgreSQL: the one that ARCHIVER_TEST_POSTGRES_URL names, or one of our own."""
+    url = os.environ.get("ARCHIVER_TEST_POSTGRES_URL")
+    if url:
+        yield pg.Databases(admin_url=url, owner_url=url)
+        return
+    _demand_postgres("; run `make services` or set ARCHIVER_TEST_POSTGRES_URL")
+    with pg.PostgresServer.started() as server:
+        yield server
+
+
+@pytest.fixture
+def own_postgres_server(postgres_environment: None) -> Iterator[pg.PostgresServer]:
+    """A PostgreSQL of this test's own, to stop, restart and replicate. Takes a second."""
+    _demand_postgres("; run `make services`")
+    with pg.PostgresServer.started() as server:
+        yield server
+
+
+@pytest.fixture
+def postgres(postgres_server: pg.Databases) -> Iterator[pg.PostgresDatabase]:
+    """An empty database; gone afterwards, with all sessions and prepared transactions in it."""
+    url = postgres_server.fresh_database()
+    try:
+        yield pg.PostgresDatabase(postgres_server, url)
+    finally:
+        postgres_server.drop_database(url)
+
+
+def _demand_postgres(what_to_do: str) -> None:
+    if pg.programs() is None:
+        reason = f"no PostgreSQL: initdb not found{what_to_do}"
+        if os.environ.get("ARCHIVER_REQUIRE_POSTGRES") == "1":
+            pytest.fail(reason, pytrace=False)
+        pytest.skip(reason)
 
 
 _buckets: set[str] = set()
@@ -185,10 +231,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Mark what needs the real server, and leave the long searches to `make soak`."""
+    """Mark what needs a real server, and leave the long searches to `make soak`."""
     for item in items:
         if "s3_server" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.s3)
+        if {"postgres_server", "own_postgres_server"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.postgres)
     if "soak" in config.option.markexpr:
         return
     long = [item for item in items if item.get_closest_marker("soak")]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from archiver.archive import Archive, init_archive
-from archiver.block import Block
+from archiver.block import Block, Shape
 from archiver.datafile import Encoding
 from archiver.ledger.entry import digest_of
 from archiver.pipeline import RunReport, run
@@ -60,6 +60,7 @@ class MemoryBatch:
     base: int = 0
     block_size: int = 1_000
     done: list[str] = field(default_factory=list)
+    shape: Shape = "delivery"
 
     @property
     def inputs(self) -> tuple[Input, ...]:
@@ -74,7 +75,11 @@ class MemoryBatch:
         for start in range(0, len(self.bodies), self.block_size):
             part = list(self.bodies[start : start + self.block_size])
             numbers = list(range(start, start + len(part)))
-            yield Block(0, part, numbers, numbers, [RECEIVED_US] * len(part), [None] * len(part))
+            count = len(part)
+            yield Block(0, part, numbers, numbers, [RECEIVED_US] * count, [None] * count, shape=self.shape)
+
+    def moves(self) -> dict[str, Any]:
+        return {}
 
     def acknowledge(self) -> None:
         self.done.append("acknowledged")
@@ -112,6 +117,24 @@ def archive_bodies(archive: Archive, *bodies: bytes, **options: Any) -> RunRepor
     return run(
         archive, MemorySource([MemoryBatch(bodies)]), rules=Rules(source="spool"), workers=0, **options
     )
+
+
+def row(event_id: str, *, workspace: str = "ws_1", **members: Any) -> bytes:
+    """Return the body of a valid row of a database: the event that `event` tells, and when it was made."""
+    tree = {
+        "id": event_id,
+        "workspace_id": workspace,
+        "actor_id": "user_1",
+        "action": "document.created",
+        "created_at": "2026-03-26T10:14:59.000000Z",
+    }
+    return json.dumps(tree | members, separators=(",", ":")).encode()
+
+
+def archive_rows(archive: Archive, *bodies: bytes, rules: Rules | None = None) -> RunReport:
+    """Archive bodies of rows as one batch of another source."""
+    source = MemorySource([MemoryBatch(bodies, shape="row")], name="db")
+    return run(archive, source, rules=rules or Rules(source="db"), workers=0)
 
 
 def rows_of(archive: Archive, dataset: str = "events") -> list[dict[str, Any]]:

@@ -92,8 +92,10 @@ def test_a_consumer_that_cannot_be_read_is_not_said_to_be_done() -> None:
 
 def test_the_document_lists_every_metric_of_a_run_and_no_other() -> None:
     left = Left({"s": SpoolWaiting(consumers={"c": Waiting()})}, [Hearing("x", True, 1, 1, 1.0, 1.0)])
+    left.databases = {"d": 1.0}
+    report = RunReport(head=1, databases={"d": {"went_well": True, "read": 1, "rows": 1, "seconds": 1.0}})
     found = {}
-    for family in families(Ended(RunReport(head=1), 0, 0, 1), left, 1.0):
+    for family in families(Ended(report, 0, 0, 1), left, 1.0):
         assert family.samples, family.name
         found[family.name] = (
             "gauge",

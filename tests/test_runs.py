@@ -10,7 +10,7 @@ from archiver import layout
 from archiver.archive import open_archive
 from archiver.config import Settings
 from archiver.errors import ArchiveNotFoundError, ConfigError, IntegrityError
-from archiver.runs import run_spools
+from archiver.runs import run_sources
 from archiver.store.local import LocalStore
 from tests.support import event, ids_of
 
@@ -32,15 +32,15 @@ def _deliver(spool: Path, *ids: str) -> None:
 
 def test_the_first_run_of_a_spool_creates_the_archive(tmp_path: Path, spool: Path) -> None:
     _deliver(spool, "a")
-    report = run_spools(LocalStore(tmp_path / "archive"), _settings(spool))
+    report = run_sources(LocalStore(tmp_path / "archive"), _settings(spool))
     assert (report.counts.archived, report.head) == (1, 1)
 
 
 def test_an_archive_that_is_gone_is_not_created_anew(tmp_path: Path, spool: Path) -> None:
-    run_spools(LocalStore(tmp_path / "archive"), _settings(spool))
+    run_sources(LocalStore(tmp_path / "archive"), _settings(spool))
     _deliver(spool, "a")
     with pytest.raises(ArchiveNotFoundError) as raised:
-        run_spools(LocalStore(tmp_path / "mistyped"), _settings(spool))
+        run_sources(LocalStore(tmp_path / "mistyped"), _settings(spool))
     assert raised.value.exit_code == 10
     assert str(tmp_path / "archive") in raised.value.message
     assert not (tmp_path / "mistyped").exists()
@@ -50,20 +50,20 @@ def test_an_archive_that_is_gone_is_not_created_anew(tmp_path: Path, spool: Path
 def test_a_spool_of_another_archive_is_refused(tmp_path: Path, spool: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    run_spools(LocalStore(tmp_path / "archive"), _settings(spool))
-    run_spools(LocalStore(tmp_path / "second"), _settings(other))
+    run_sources(LocalStore(tmp_path / "archive"), _settings(spool))
+    run_sources(LocalStore(tmp_path / "second"), _settings(other))
     with pytest.raises(ConfigError):
-        run_spools(LocalStore(tmp_path / "second"), _settings(spool))
+        run_sources(LocalStore(tmp_path / "second"), _settings(spool))
 
 
 def test_a_ledger_that_lost_a_commit_this_spool_has_seen_is_refused(tmp_path: Path, spool: Path) -> None:
     store = LocalStore(tmp_path / "archive")
     _deliver(spool, "a")
-    run_spools(store, _settings(spool))
+    run_sources(store, _settings(spool))
     store.delete([layout.commit(1)])
     _deliver(spool, "b")
     with pytest.raises(IntegrityError) as raised:
-        run_spools(store, _settings(spool))
+        run_sources(store, _settings(spool))
     assert "truncated" in raised.value.message
     assert (spool / "b.jsonl").exists()
 
@@ -71,11 +71,11 @@ def test_a_ledger_that_lost_a_commit_this_spool_has_seen_is_refused(tmp_path: Pa
 def test_a_ledger_that_was_rewritten_is_refused(tmp_path: Path, spool: Path) -> None:
     store = LocalStore(tmp_path / "archive")
     _deliver(spool, "a")
-    run_spools(store, _settings(spool))
+    run_sources(store, _settings(spool))
     content = store.get(layout.commit(1)).replace(b'"name":"a.jsonl"', b'"name":"z.jsonl"')
     store.put(layout.commit(1), content, mode="overwrite")
     with pytest.raises(IntegrityError) as raised:
-        run_spools(store, _settings(spool))
+        run_sources(store, _settings(spool))
     assert "forked" in raised.value.message
 
 
@@ -86,7 +86,7 @@ def test_several_spools_feed_one_archive_under_names_of_their_own(tmp_path: Path
     _deliver(other, "b", "c")
     settings = Settings(spools=(str(spool), str(other)), settle_seconds=0, workers=0)
     store = LocalStore(tmp_path / "archive")
-    report = run_spools(store, settings)
+    report = run_sources(store, settings)
     assert (report.counts.archived, report.counts.duplicates) == (3, 1)
     archive = open_archive(store)
     assert ids_of(archive) == ["a", "b", "c"]
@@ -95,7 +95,7 @@ def test_several_spools_feed_one_archive_under_names_of_their_own(tmp_path: Path
 
 def test_a_missing_spool_folder_is_told_by_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as raised:
-        run_spools(LocalStore(tmp_path / "archive"), _settings(tmp_path / "nowhere"))
+        run_sources(LocalStore(tmp_path / "archive"), _settings(tmp_path / "nowhere"))
     assert "nowhere" in raised.value.message
 
 
@@ -106,7 +106,7 @@ def test_collect_status_and_doctor_notice_a_ledger_that_was_cut(tmp_path: Path, 
 
     store = LocalStore(tmp_path / "archive")
     _deliver(spool, "a")
-    run_spools(store, _settings(spool))
+    run_sources(store, _settings(spool))
     digest = open_archive(store).ledger.snapshot.digest
     store.delete([layout.commit(1)])
     files = {info.key for info in store.list("events/")}
@@ -127,7 +127,7 @@ def test_a_run_tells_what_it_left_in_the_spool(tmp_path: Path, spool: Path) -> N
     _deliver(spool, "a")
     (spool / "notes.txt").write_text("x")
     settings = Settings(spools=(str(spool),), settle_seconds=60, workers=0)
-    report = run_spools(LocalStore(tmp_path / "archive"), settings)
+    report = run_sources(LocalStore(tmp_path / "archive"), settings)
     assert (report.waiting, report.ignored, report.counts.read) == (1, 1, 0)
 
 

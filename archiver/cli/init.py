@@ -74,7 +74,10 @@ def init_command(
         lines.append(f"wrote {written}: every setting, commented")
     first = (spools or settings.spools or ("./spool",))[0]
     make = "" if Path(first).is_dir() else f"mkdir -p {shlex.quote(first)} && "
-    lines.append(f"next: {make}archiver run" + ("" if written else f" --spool {shlex.quote(first)}"))
+    if settings.sources and not spools:
+        lines.append(f"next: archiver sources inspect {min(settings.sources)}, then archiver run")
+    else:
+        lines.append(f"next: {make}archiver run" + ("" if written else f" --spool {shlex.quote(first)}"))
     context.out(
         "\n".join(lines),
         {

@@ -57,6 +57,16 @@ _log = logging.getLogger("archiver.run")
     help="What becomes of archived files: deleted, or kept in DIR/done/.",
 )
 @click.option(
+    "--rewind",
+    "rewind",
+    multiple=True,
+    envvar="ARCHIVER_REWIND",
+    show_envvar=True,
+    metavar="NAME",
+    help="Read this database from its first row again, after a restore or a fail-over; what is archived"
+    " counts as duplicate.",
+)
+@click.option(
     "--workers",
     type=click.IntRange(0, 64),
     envvar="ARCHIVER_WORKERS",
@@ -101,6 +111,7 @@ def run_command(
     spools: tuple[str, ...],
     settle: float | None,
     done: Literal["delete", "keep"] | None,
+    rewind: tuple[str, ...],
     workers: int | None,
     report: Path | None,
     metrics_file: str | None,
@@ -108,11 +119,11 @@ def run_command(
     compact: bool,
     **_: Any,
 ) -> None:
-    """Archive what the spool holds, once, and let the spool forget it.
+    """Archive what the spools and databases hold, once; let the spools forget it.
 
     Safe to run at any moment, twice at once, and after any crash: what was committed is
     only acknowledged, what was not is tried anew. The archive is created for a spool that
-    never had one, and for no other.
+    never had one, and for no other; for a database `archiver init` creates it.
 
     To be watched: ARCHIVER_PING_URL (or --ping-url-file) is asked after each run that ended
     with 0 or 3, ARCHIVER_PING_FAILURE_URL after one that failed. Both are secrets, so neither
@@ -138,7 +149,7 @@ def run_command(
     )
     result, started_us = RunReport(), clock.now_us()
     try:
-        code = _run(context, settings, result, report, compacts=compact)
+        code = _run(context, settings, result, report, compacts=compact, rewind=rewind)
     except BaseException as error:
         try:
             _tell_who_watches(settings, result, _code_of(error), started_us)
@@ -151,22 +162,32 @@ def run_command(
 
 
 def _run(
-    context: Context, settings: Settings, result: RunReport, report: Path | None, *, compacts: bool
+    context: Context,
+    settings: Settings,
+    result: RunReport,
+    report: Path | None,
+    *,
+    compacts: bool,
+    rewind: tuple[str, ...],
 ) -> int:
     """Archive, fill `result`, write the report, and return the exit code."""
-    from archiver.runs import run_spools
+    from archiver.runs import run_sources
 
-    if not settings.spool_folders:
-        raise ConfigError("no spool was named", hint="give --spool DIR, or folders in archiver.toml")
+    if not settings.spool_folders and not settings.sources:
+        raise ConfigError(
+            "no spool and no database was named",
+            hint="give --spool DIR, or folders or [sources.NAME] in archiver.toml",
+        )
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"{report}: its folder is not there", hint="create it; nothing was archived yet")
     try:
-        run_spools(
+        run_sources(
             context.open_store(),
             checked(settings),
             progress=context.progress,
             report=result,
             compacts=compacts,
+            rewind=rewind,
         )
     except ArchiverError as error:
         # What was committed before the error is told all the same, where somebody reads it.

@@ -13,6 +13,7 @@ from archiver.cli.text import bytes_text, plural, seconds_text
 from archiver.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from archiver.config import Settings
     from archiver.silence import Hearing
     from archiver.status import Status
 
@@ -23,36 +24,68 @@ _MOST_WORKSPACES = 10
 @archive_options
 @as_of_option
 @click.option("--spool", "spools", multiple=True, envvar="ARCHIVER_SPOOL", show_envvar=True, metavar="DIR")
-def status_command(context: Context, spools: tuple[str, ...]) -> None:
-    """Show the head, the last run, what is live, the spool's backlog, the streams, the quarantine.
+@click.option(
+    "--connect",
+    is_flag=True,
+    envvar="ARCHIVER_CONNECT",
+    show_envvar=True,
+    help="Also ask the databases how many rows wait.",
+)
+def status_command(context: Context, spools: tuple[str, ...], connect: bool) -> None:
+    """Show the head, the last run, what is live, spools, streams, databases, the quarantine.
 
     A stream is SILENT when nothing came for longer than its silent_after_seconds: some senders
     stop a stream for good after a few failures, and tell nobody.
 
-    Reads the ledger and the spool's folder names; opens no data file.
+    Reads the ledger and the spool's folder names; opens no data file, and asks no database
+    without --connect.
     """
     from archiver.runs import hold_against, spool_sources
     from archiver.status import status
 
     settings = replace(context.settings, spools=spools or context.settings.spools)
     if context.as_of is not None:
-        settings = replace(settings, spools=(), streams={})  # of a spool only the present is known
+        # Of a spool and a database only the present is known.
+        settings, connect = replace(settings, spools=(), streams={}, sources={}), False
     archive = context.open_archive()
     present = tuple(one for one in settings.spool_folders if Path(one).is_dir())
     missing = [one for one in settings.spool_folders if one not in present]
     sources = spool_sources(replace(settings, spools=present, streams={}))
-    found = status(archive, sources, settings.streams)
+    found = status(archive, sources, settings.streams, databases=settings.sources)
     warnings = [f"{printable(one)}: no such spool folder" for one in missing]
     for source in sources:
         try:
             hold_against(archive, source)
         except IntegrityError as error:
             warnings.append(f"{printable(error.message)}; {error.hint}")
-    text = "\n".join([_text(found), *(f"WARNING     {one}" for one in warnings)])
-    context.out(text, found.to_json() | {"warnings": warnings})
+    lags = _lags(settings, found) if connect else {}
+    text = "\n".join([_text(found, lags), *(f"WARNING     {one}" for one in warnings)])
+    told = found.to_json()
+    told["sources"] = [one | {"lag": lags.get(one["source"])} for one in told["sources"]]
+    context.out(text, told | {"warnings": warnings})
 
 
-def _text(found: Status) -> str:
+def _lags(settings: Settings, found: Status) -> dict[str, dict[str, Any]]:
+    """Ask each configured database what lies behind its cursor; what fails is told and ends nothing."""
+    from archiver.database.look import Asked, look
+    from archiver.inspect_source import known_to
+
+    lags = {}
+    for known in found.sources:
+        if known.source in settings.sources:
+            seen = look(settings.sources[known.source], Asked(known_to(known.source, known)))
+            behind, waiting = seen.behind or (None, None)
+            lags[known.source] = {
+                "behind": behind,
+                "waiting": waiting,
+                "seconds": round(seen.bound.lag_seconds, 1) if seen.bound is not None else None,
+                "why": seen.bound.why if seen.bound is not None else "",
+                "problem": seen.errors[0].message if seen.errors else "",
+            }
+    return lags
+
+
+def _text(found: Status, lags: dict[str, dict[str, Any]]) -> str:
     from archiver import clock
     from archiver.holds import cover_text
 
@@ -104,10 +137,30 @@ def _text(found: Status) -> str:
             lies = f"{waiting} waiting{oldest}" if consumer["complete"] else "cannot be read"
             lines.append(f"  consumer {printable(consumer['name'])}: {lies}")
     lines += [f"stream      {printable(hearing.stream)}: {_heard_text(hearing)}" for hearing in found.streams]
+    for source in told["sources"]:
+        lines += _source_lines(source, lags.get(source["source"]))
     lines += [
         printable(f"hold        {hold.name}: {cover_text(hold)}; {hold.reason}") for hold in found.holds
     ]
     return "\n".join(lines)
+
+
+def _source_lines(told: dict[str, Any], lag: dict[str, Any] | None) -> list[str]:
+    from archiver.cli.sources import moved_text
+
+    if told["problem"]:
+        place = told["problem"]
+    elif not told["strategy"]:
+        place = "nothing was archived of it yet"
+    else:
+        place = f"{told['table']} up to {told['position']} ({told['strategy']}){moved_text(told)}"
+    lines = [printable(f"database    {told['source']}: {place}")]
+    if lag is not None and lag["problem"]:
+        lines.append(printable(f"  cannot be asked: {lag['problem']}"))
+    elif lag is not None:
+        waits = f"; {lag['waiting']:,} may not be read yet: {lag['why']}" if lag["waiting"] else ""
+        lines.append(printable(f"  behind that  {plural(lag['behind'] or 0, 'row')}{waits}"))
+    return lines
 
 
 def _heard_text(hearing: Hearing) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from archiver.cli.common import printable
 
 if TYPE_CHECKING:
     from archiver.pipeline import RunReport
@@ -41,7 +43,8 @@ def run_text(report: RunReport) -> str:
     counts = report.counts
     lines = []
     if not report.commits:
-        lines.append("nothing new in the spool" if not report.acknowledged_only else "nothing new")
+        is_of_spools = not report.acknowledged_only and not report.databases
+        lines.append("nothing new in the spool" if is_of_spools else "nothing new")
     else:
         rate = counts.read / report.seconds if report.seconds else 0.0
         lines += [
@@ -62,6 +65,8 @@ def run_text(report: RunReport) -> str:
     if report.compaction is not None:
         done = report.compaction
         lines.append(f"compacted {plural(done['files_before'], 'file')} into {done['files_after']:,}")
+    for name, found in report.databases.items():
+        lines += _database_lines(name, found)
     lines += [f"problem: {problem}" for problem in report.problems]
     if report.waiting:
         lines.append(
@@ -70,10 +75,26 @@ def run_text(report: RunReport) -> str:
         )
     if report.ignored:
         lines.append(f"{plural(report.ignored, 'name')} in the spool ignored: archiver doctor tells why")
-    lines.append(f"head {report.head}  {report.head_digest}")
+    if report.head >= 0:
+        lines.append(f"head {report.head}  {report.head_digest}")
     if counts.quarantined:
         lines.append("see what was rejected and why: archiver quarantine list")
     return "\n".join(lines)
+
+
+def _database_lines(name: str, found: dict[str, Any]) -> list[str]:
+    """Return what a run did with one database, and what it left there."""
+    if not found["went_well"] and not found["read"]:
+        return [f"database {name}: not archived"]
+    told = f"{plural(found['read'], 'row')} read, {found['archived']:,} archived"
+    if found["position"]:
+        told += f"; read up to {printable(found['position'])}"
+    elif found["went_well"]:
+        told += "; none yet may be read" if found["why"] else "; there is none"
+    lines = [f"database {name}: {told}"]
+    if found["why"] and (found["rows"] or not found["position"]):
+        lines.append(f"  {plural(found['rows'], 'row waits', 'rows wait')}: {printable(found['why'])}")
+    return lines
 
 
 def _most(reasons: dict[str, int]) -> list[tuple[str, int]]:

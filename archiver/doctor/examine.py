@@ -12,6 +12,7 @@ from archiver import clock, layout
 from archiver.archive import Archive, open_archive
 from archiver.config import Settings
 from archiver.doctor.machine import check_versions
+from archiver.doctor.sources import check_sources
 from archiver.doctor.spool import check_spool
 from archiver.doctor.storage import (
     check_clock,
@@ -54,7 +55,7 @@ def examine(
     now_us: Callable[[], int] = clock.now_us,
     settings: Settings | None = None,
 ) -> DoctorReport:
-    """Examine store, archive, spools and machine.
+    """Examine store, archive, spools, databases and machine.
 
     Writes probe objects under `_probe/` and in the spools dot-files, and takes them away
     again. Raises nothing for what it finds.
@@ -63,7 +64,7 @@ def examine(
         open_store: Returns the store; what it raises is a finding.
         rounds: How often eight writers race for one name.
         now_us: This machine's clock.
-        settings: What is configured of streams, the receiver and pings; None: nothing.
+        settings: What is configured of streams, the receiver, pings and databases; None: nothing.
     """
     report = DoctorReport([check_versions()])
     archive: Archive | None = None
@@ -91,6 +92,7 @@ def examine(
         if spool.is_dir():
             report.checks.extend(check_inbox(spool, now_us()))
     report.checks.extend(check_receiving(settings or Settings(), spools, now_us()))
+    report.checks.extend(check_sources(settings or Settings(), archive))
     return report
 
 

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from archiver import columns
+from archiver.event import ROW_EVENT
 
 if TYPE_CHECKING:
     from archiver.query.ddl import Target
@@ -145,28 +146,33 @@ def _bigquery(target: Target) -> list[str]:
 def _columns(engine: str) -> dict[str, str]:
     """Return of each column of `events` how it is read from a body."""
     found = {name: _member(engine, f"$.{name}", kind) for name, kind in columns.EVENT_ENVELOPE.items()}
+    # As in docs/format.md, section 8: what tells no type is a row of a database, and flat.
+    is_row = f"{found['event_type']} IS NULL"
     nested = {
         flat: f"{parent}.{name}" for parent, names in columns.NESTED.items() for name, flat in names.items()
     }
-    # As in docs/format.md, section 8: an actor that is an object, and no flat one.
+    # And an actor that is an object, and no flat one, is nested.
     is_nested = (
         f"{_member(engine, '$.data.actor.id', 'text')} IS NOT NULL "
         f"AND {_member(engine, '$.data.actor_id', 'text')} IS NULL"
     )
     for name, kind in columns.EVENT_MEMBERS.items():
-        flat = _member(engine, f"$.data.{name}", kind)
+        cases = f"CASE WHEN {is_row} THEN {_member(engine, f'$.{name}', kind)}"
         if name in nested:
-            inner = _member(engine, f"$.data.{nested[name]}", kind)
-            found[name] = f"CASE WHEN {is_nested} THEN {inner} ELSE {flat} END"
-        else:
-            found[name] = flat
+            cases += f" WHEN {is_nested} THEN {_member(engine, f'$.data.{nested[name]}', kind)}"
+        found[name] = f"{cases} ELSE {_member(engine, f'$.data.{name}', kind)} END"
     types = _TYPES[engine]
     for field in columns.SCHEMAS["events"]:
         if field.name in _UNKNOWN:
             kind = {"timestamp[us, tz=UTC]": "instant", "int64": "integer"}.get(str(field.type), "text")
             found[field.name] = f"CAST(NULL AS {types[kind]})"
-    found["shape"] = f"CASE WHEN {is_nested} THEN 'nested' ELSE 'webhook' END"
-    found["event_time"] = found["timestamp"]
+    found["shape"] = f"CASE WHEN {is_row} THEN 'row' WHEN {is_nested} THEN 'nested' ELSE 'webhook' END"
+    placed = [_member(engine, f"$.{name}", columns.INSTANT) for name in ROW_EVENT.event_times]
+    found["event_time"] = (
+        f"CASE WHEN {is_row} THEN COALESCE({', '.join(placed)}) ELSE {found['timestamp']} END"
+    )
+    # A row may have a column of this name: it is not the envelope's.
+    found["timestamp"] = f"CASE WHEN NOT {is_row} THEN {found['timestamp']} END"
     found["body"] = _body(engine)
     order = columns.SCHEMAS["events"].names
     quoted = {"timestamp": '"timestamp"' if engine in ("athena", "trino") else "`timestamp`"}

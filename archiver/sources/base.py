@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import rfc8785
 
-from archiver.block import Block
+from archiver.block import Block, RowBlock
 from archiver.errors import SourceError
 
 
@@ -30,8 +30,8 @@ class Input:
 
     Attributes:
         name: Printable and reversible, see `archiver.sources.names`.
-        digest: `sha256:` and 64 hex digits, of the bytes as they lie on disk.
-        bytes: How many they are.
+        digest: `sha256:` and 64 hex digits, of the bytes as they lie on disk; empty where none do.
+        bytes: How many they are; of rows about how many were fetched.
     """
 
     name: str
@@ -76,14 +76,21 @@ class Batch(Protocol):
     @property
     def inputs(self) -> tuple[Input, ...]: ...
 
-    def read(self) -> Iterator[Block]:
-        """Yield all elements; every call yields the same ones with the same ordinals.
+    def read(self) -> Iterator[Block | RowBlock]:
+        """Yield all elements; every call yields the same ones with the same ordinals, or refuses.
 
         The attempt may be committed only if the iterator came to its end.
 
         Raises:
-            InputChangedError: An input changed since it was frozen: `put_back`.
+            InputChangedError: An input changed since it was frozen, or can be read only once: `put_back`.
             SourceError: An input cannot be read, or is gone: `release`, and go on with the next batch.
+        """
+        ...
+
+    def moves(self) -> dict[str, Any]:
+        """Return what the commit says of the source's cursor: `before` and `after`, once all is read.
+
+        Nothing for a source that keeps its place itself.
         """
         ...
 

@@ -164,6 +164,9 @@ class SpoolBatch:
                     yield block
                 _check(path, each.stamp, handle)
 
+    def moves(self) -> dict[str, Any]:
+        return {}
+
     def acknowledge(self) -> None:
         if self._acknowledged:
             return

@@ -40,7 +40,7 @@ _SAMPLE_ROWS: Final = 32
 _DAY_US: Final = 86_400_000_000
 # What only the delivery knew, and the body itself: nothing to derive them from.
 _UNDERIVED: Final = frozenset({"received_at", "source", "ordinal", "body", "base_event_time", "origin"})
-_SHAPES_OF_DELIVERIES: Final = ("webhook", "nested")
+_SHAPES: Final = ("webhook", "nested", "row")  # others are a later version's: nothing to derive
 
 _threads = threading.local()
 _chance: Final = random.SystemRandom()
@@ -180,15 +180,15 @@ class _Rows:
             self._damage(first, f"rows of {place.dt} alone", clock.to_text(int(times[first])))
 
     def _check_bodies(self, table: pa.Table, kinds: list[str] | str) -> None:
-        """Derive workspace and id from every body that was delivered."""
+        """Derive workspace and id from every body."""
         identity = IDENTITY_COLUMN[self._file.partition.dataset]
         bodies, shapes = table["body"].to_pylist(), table["shape"].to_pylist()
         workspaces, ids = table["workspace_id"].to_pylist(), table[identity].to_pylist()
         for row, body in enumerate(bodies):
-            if body is None or shapes[row] not in _SHAPES_OF_DELIVERIES:
+            if body is None or shapes[row] not in _SHAPES:
                 continue
             told = (workspaces[row], ids[row])
-            found = _identity_in(body, kinds if isinstance(kinds, str) else kinds[row])
+            found = _identity_in(body, kinds if isinstance(kinds, str) else kinds[row], shapes[row])
             if found != told:
                 self._damage(row, f"the workspace and id of its body, {found!r:.150}", f"{told!r:.150}")
                 return  # one row names the file; it is not to be trusted
@@ -198,12 +198,13 @@ class _Rows:
         drawn = _chance.sample(range(table.num_rows), min(_SAMPLE_ROWS - 2, table.num_rows))
         rows = sorted({0, table.num_rows - 1, *drawn})
         shapes, bodies = table["shape"], table["body"]
-        rows = [row for row in rows if bodies[row].is_valid and shapes[row].as_py() in _SHAPES_OF_DELIVERIES]
+        rows = [row for row in rows if bodies[row].is_valid and shapes[row].as_py() in _SHAPES]
         if not rows:
             return
         sample = [bodies[row].as_py().encode() for row in rows]
         nothing = [0] * len(rows)
-        judged = _validator().validate(Block(0, sample, rows, nothing, nothing, [None] * len(rows)))
+        block = Block(0, sample, rows, nothing, nothing, [None] * len(rows), shape="archived")
+        judged = _validator().validate(block)
         for rejection in judged.rejections:
             self._damage(rejection.ordinal, "a body that is an event", rejection.detail)
         for name, batch in judged.tables.items():
@@ -254,13 +255,15 @@ def _datasets(table: pa.Table, dataset: str) -> list[str] | str:
     return kinds
 
 
-def _identity_in(body: str, dataset: str) -> tuple[Any, Any]:
-    """Return workspace and id as a body tells them."""
+def _identity_in(body: str, dataset: str, shape: str) -> tuple[Any, Any]:
+    """Return workspace and id as a body tells them; nothing if it is not of this shape."""
     try:
         try:
             tree = orjson.loads(body)
         except orjson.JSONDecodeError:  # half characters in another member: valid for the judge
             tree = json.loads(body)
+        if shape == "row":
+            return (None, None) if "event_type" in tree else (tree["workspace_id"], tree["id"])
         return tree["workspace_id"], tree["alert_id"] if dataset == "alerts" else tree["data"]["id"]
     except (ValueError, LookupError, TypeError, RecursionError):
         return None, None

@@ -126,7 +126,7 @@ def measure(folder: Path, batch: int) -> None:
     frame["at"].to_numpy()
     background = Background(archive.ledger.snapshot)
     peak, wall, cpu = Peak(), time.perf_counter(), time.process_time()
-    hits = archive.identities._hits(frame, background)
+    hits = archive.identities.hits(frame, background)
     cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
     assert not hits
     told = {

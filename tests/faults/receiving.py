@@ -19,7 +19,7 @@ from archiver.config import Settings
 from archiver.pipeline import RunReport
 from archiver.query.session import open_session
 from archiver.requeue import entries
-from archiver.runs import run_spools
+from archiver.runs import run_sources
 from archiver.segment import Frame, read_frames
 from archiver.signature import HEADER
 from archiver.store.local import LocalStore
@@ -172,7 +172,7 @@ def readiness(url: str) -> tuple[int, str]:
 def archive_all(spool: Path, location: Path) -> RunReport:
     """Run the archive in this process."""
     settings = Settings(spools=(str(spool),), settle_seconds=0, workers=0, publish_delta=False)
-    return run_spools(LocalStore(location), settings)
+    return run_sources(LocalStore(location), settings)
 
 
 def check_received(

@@ -16,7 +16,7 @@ import pytest
 
 from archiver.config import Settings
 from archiver.errors import StoreError
-from archiver.runs import run_spools
+from archiver.runs import run_sources
 from archiver.store.s3 import S3Store
 from tests.conftest import S3Place
 from tests.faults.check import check_archive, spool_is_empty
@@ -150,5 +150,5 @@ def test_a_server_that_only_throttles_ends_the_run_and_loses_nothing(place: S3Pl
         )
         settings = Settings(spools=(str(deliveries.spool),), settle_seconds=0, workers=0)
         with pytest.raises(StoreError, match="503 SlowDown"):
-            run_spools(store, settings)
+            run_sources(store, settings)
     assert {path.name: path.read_bytes() for path in deliveries.spool.iterdir()} == held

@@ -308,6 +308,10 @@ def _lines(folder: Path, file: File) -> Iterator[Row]:
     demand(text.endswith(b"\n"), f"{file.entry['key']} does not end in a line break")
     for body in text.split(b"\n")[:-1]:
         tree = json.loads(body)
+        if "event_type" not in tree:  # a row of a database
+            at = instant(tree["occurred_at"] if tree.get("created_at") is None else tree["created_at"])
+            yield Row(tree["workspace_id"], tree["id"], at, body)
+            continue
         alert = tree["event_type"] == "alert.triggered"
         at = instant(tree["triggered_at" if alert else "timestamp"])
         yield Row(tree["workspace_id"], tree["alert_id"] if alert else tree["data"]["id"], at, body)

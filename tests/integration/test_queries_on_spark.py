@@ -24,10 +24,16 @@ from tests.integration.other_engines import CASES as ALL
 from tests.integration.other_engines import Together, comparable, name_of, rows_of, together
 from tests.queries.case import archive_of, rubbish
 from tests.queries.cases.failed_logins import CASES
+from tests.support import archive_rows, row
 from tests.test_dialect import HOSTILE, asks_for
 
 pytestmark = pytest.mark.spark
 SPARK = Path(__file__).resolve().parents[2] / ".venv/spark"
+# Of a database; the second has columns that a delivery has elsewhere.
+ROWS = (
+    row("r0", ip_country="DE"),
+    row("r1", created_at=None, occurred_at="2026-03-29T10:00:00.25Z", timestamp="?", data={"id": "x"}),
+)
 COLUMNS = "event_time, id, actor_id, action, ip_country, workspace_id, workspace, dt, body, shape"
 
 
@@ -88,6 +94,7 @@ def spark(known: Together, tmp_path_factory: pytest.TempPathFactory) -> Question
     for name, form in (("delta", "parquet"), ("lines", "jsonl.gz")):
         deliveries = (*CASES[0].deliveries, rubbish(b"no json"))
         archive = archive_of(folder / f"it's 100%20 a {name}", deliveries, format=form)
+        archive_rows(archive, *ROWS)
         if form == "parquet":
             publish(archive)
         target = ddl.target_of(archive, "spark", database=name)
@@ -131,7 +138,7 @@ def test_a_hostile_text_is_a_text_on_spark(spark: Questions) -> None:
 def test_the_table_and_the_views_that_ddl_makes_are_read_by_spark(
     name: str, spark: Questions, tmp_path: Path
 ) -> None:
-    archive_of(tmp_path / "a", CASES[0].deliveries)
+    archive_rows(archive_of(tmp_path / "a", CASES[0].deliveries), *ROWS)
     ours = archiver.open(tmp_path / "a")
     events, failed, quarantined, *views = spark.answers[name]
     assert not isinstance(events, str), events

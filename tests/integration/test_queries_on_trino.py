@@ -29,6 +29,7 @@ from archiver.query.dialect import translate
 from tests.integration.other_engines import CASES, Together, comparable, name_of, rows_of, together
 from tests.queries.case import archive_of
 from tests.queries.cases.failed_logins import CASES as FAILED
+from tests.support import archive_rows, row
 from tests.test_dialect import HOSTILE, asks_for
 
 URL = os.environ.get("ARCHIVER_TEST_TRINO_URL", "")
@@ -128,7 +129,8 @@ def test_a_hostile_text_is_a_text_on_trino(trino: Trino, dialect: str) -> None:
 
 def test_the_view_of_lines_and_the_views_of_queries_are_read_by_trino(schema: Trino, tmp_path: Path) -> None:
     """The table of lines itself needs Hive's connector: here a table with the same columns stands for it."""
-    archive_of(tmp_path / "a", FAILED[0].deliveries)
+    archive = archive_of(tmp_path / "a", FAILED[0].deliveries)
+    archive_rows(archive, row("r0", timestamp="?", data={"id": "x"}), row("r1", version=2))
     ours = archiver.open(tmp_path / "a")
     target = Target(*("trino", "s3://none", "jsonl.gz"), database=schema.schema, catalog=schema.catalog)
     rows = ours.sql("SELECT body, workspace, dt FROM events").arrow().to_pylist()

@@ -23,7 +23,7 @@ import pytest
 from archiver.archive import open_archive
 from archiver.config import Settings
 from archiver.query.session import open_session
-from archiver.runs import run_spools
+from archiver.runs import run_sources
 from archiver.store.local import LocalStore
 from tests.faults.check import check_archive
 from tests.integration.proxies import DEPLOY
@@ -132,13 +132,13 @@ def test_a_gap_is_filled_from_the_api_and_nothing_is_there_twice(api: str, tmp_p
                 assert deliver(receiver.port, of_webhook(number)) == 204
         assert receiver.terminate() == 0
     store = LocalStore(tmp_path / "archive")
-    run_spools(store, Settings(archive=str(tmp_path / "archive"), spools=(str(spool),), workers=0))
+    run_sources(store, Settings(archive=str(tmp_path / "archive"), spools=(str(spool),), workers=0))
 
     # From well before the gap to well behind it.
     fetch(api, happened(100), happened(599), spool / ".gap.jsonl")
     (spool / ".gap.jsonl").rename(spool / "gap.jsonl")
     settings = Settings(archive=str(tmp_path / "archive"), spools=(str(spool),), workers=0, settle_seconds=0)
-    report = run_spools(store, settings)
+    report = run_sources(store, settings)
 
     delivered = {number for number in numbers if number not in gap and number % 10 == 0}
     fetched = {number for number in range(1000) if happened(100) <= happened(number) <= happened(599)}

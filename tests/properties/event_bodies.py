@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from archiver.block import Block
+from archiver.block import Block, Shape
 
 
 class Digits(str):
@@ -44,7 +44,7 @@ STRINGS = [
 NAMES = [
     "body", "source", "event_time", "workspace_id", "timestamp", "extra", "ordinal", "shape", "data", "actor", "id",
     "resource", "integrity", "unknown", "actor_name", "event_hash", "resource_id", "Łódź", "\x00", "\udc00", "_input",
-    "", "event_type", "(data)", "type", "name", "version",
+    "", "event_type", "(data)", "type", "name", "version", "created_at", "occurred_at",
 ]  # fmt: skip
 
 numbers = st.sampled_from(NUMBERS).map(Digits) | st.integers(-10, 2**70).map(lambda value: Digits(str(value)))
@@ -122,6 +122,26 @@ def events(draw: st.DrawFn) -> dict[str, Any]:
     return _shuffled(draw, top | envelope | {"timestamp": draw(rare_instants)})
 
 
+@st.composite
+def rows(draw: st.DrawFn) -> dict[str, Any]:
+    """Rows of a database, as their bodies: most are valid but for one oddity or two."""
+    optional = {
+        "actor_name": texts, "resource": texts, "resource_id": texts, "targets": st.none() | targets, "version": versions,
+        "metadata": st.none() | objects, "event_hash": hashes, "previous_event_hash": hashes, "ip_address": texts,
+        "timestamp": scalars, "data": values, "actor": objects, "occurred_at": st.none() | rare_instants,
+    }  # fmt: skip
+    row = draw(st.fixed_dictionaries({}, optional=optional)) | {"created_at": draw(rare_instants)}
+    if draw(st.integers(0, 3)) == 0:
+        row["created_at"] = None
+        row["occurred_at"] = draw(mostly(good_instants, st.none() | instants))
+    top = draw(objects)
+    if draw(st.integers(0, 15)):
+        top.pop("event_type", None)
+    needed = {"id": draw(identities), "actor_id": draw(strings), "action": draw(strings)}
+    workspace = draw(st.sampled_from(["ws_1", "../x", "Łódź"]) | identities)
+    return _shuffled(draw, top | row | needed | {"workspace_id": workspace})
+
+
 def _shuffled(draw: st.DrawFn, tree: dict[str, Any]) -> dict[str, Any]:
     return {name: tree[name] for name in draw(st.permutations(list(tree)))}
 
@@ -177,7 +197,9 @@ def _units(character: str, *, upper: bool) -> str:
 STYLES = ("compact", "spaced", "ascii", "spaced-ascii", "wild")
 
 
-def block_of(bodies: list[bytes], streams: list[str | None] | None = None) -> Block:
+def block_of(
+    bodies: list[bytes], streams: list[str | None] | None = None, shape: Shape = "delivery"
+) -> Block:
     count = len(bodies)
     return Block(
         input=3,
@@ -186,4 +208,5 @@ def block_of(bodies: list[bytes], streams: list[str | None] | None = None) -> Bl
         offsets=[7 * number for number in range(count)],
         received_at=[1_774_520_100_000_000 + number for number in range(count)],
         streams=streams or [None] * count,
+        shape=shape,
     )

@@ -24,8 +24,9 @@ from jsonschema import Draft202012Validator
 
 import archiver
 from archiver import columns
+from archiver.block import Shape
 from archiver.validate import Rules, Validator
-from tests.properties.event_bodies import STYLES, block_of, events, write
+from tests.properties.event_bodies import STYLES, block_of, events, rows, write
 
 VALIDATOR = Validator(Rules("front-door"))
 EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
@@ -123,16 +124,18 @@ def column(kind: str, node: Node | None) -> Any:
     return node.value if is_utf8(node.value) else None
 
 
-def places(alert: bool, nested: bool) -> dict[tuple[str, ...], str]:
+def places(shape: str) -> dict[tuple[str, ...], str]:
     """Path of each member that has a column -> its column."""
-    if alert:
+    if shape == "alert":
         return {(name,): name for name in columns.ALERT_MEMBERS}
+    if shape == "row":
+        return {(name,): name for name in ("workspace_id", *columns.EVENT_MEMBERS)}
     found: dict[tuple[str, ...], str] = {(name,): name for name in columns.EVENT_ENVELOPE}
     inside = {
         flat: (outer, inner) for outer, names in columns.NESTED.items() for inner, flat in names.items()
     }
     for name in columns.EVENT_MEMBERS:
-        found[("data", *(inside[name] if nested and name in inside else (name,)))] = name
+        found[("data", *(inside[name] if shape == "nested" and name in inside else (name,)))] = name
     return found
 
 
@@ -150,20 +153,24 @@ def leftovers(node: Node, known: set[tuple[str, ...]], path: tuple[str, ...] = (
     return found
 
 
-def expected(body: bytes) -> dict[str, Any] | str:
+def shape_of(node: Node, tree: dict[str, Any], came_as: Shape) -> str:
+    if came_as == "row":
+        return "row"
+    if tree.get("event_type") == "alert.triggered":
+        return "alert"
+    inner = node.get("data")
+    actor = inner and inner.get("actor")
+    nested = actor and actor.members is not None and inner and inner.get("actor_id") is None
+    return "nested" if nested else "webhook"
+
+
+def expected(body: bytes, came_as: Shape) -> dict[str, Any] | str:
     """The row of a body, or the reason why there is none."""
     node, _ = parse(body.decode())
     tree = json.loads(body)
-    inner = node.get("data")
-    alert = tree.get("event_type") == "alert.triggered"
-    nested = bool(
-        not alert
-        and inner
-        and inner.get("actor")
-        and inner.get("actor").members is not None
-        and inner.get("actor_id") is None
-    )
-    judge = JUDGES["alert-webhook.1" if alert else "event-nested.1" if nested else "event-webhook.1"]
+    shape = shape_of(node, tree, came_as)
+    alert = shape == "alert"
+    judge = JUDGES["alert-webhook.1" if alert else f"event-{shape}.1"]
     try:
         errors = list(judge.iter_errors(tree))
     except (OverflowError, ValueError, RecursionError):
@@ -171,8 +178,8 @@ def expected(body: bytes) -> dict[str, Any] | str:
     if errors:
         return "invalid"
     kinds = columns.ALERT_MEMBERS if alert else columns.EVENT_ENVELOPE | columns.EVENT_MEMBERS
-    row = {}
-    for path, name in places(alert, nested).items():
+    row: dict[str, Any] = dict.fromkeys(kinds)
+    for path, name in places(shape).items():
         at: Node | None = node
         for step in path:
             at = at and at.get(step)
@@ -185,9 +192,11 @@ def expected(body: bytes) -> dict[str, Any] | str:
     if "outside" in [row[name] for name, kind in kinds.items() if kind == columns.INSTANT]:
         return "time_out_of_range"
     row["event_time"] = row["triggered_at" if alert else "timestamp"]
-    row["shape"] = "nested" if nested else "webhook"
+    if shape == "row":
+        row["event_time"] = row["occurred_at"] if row["created_at"] is None else row["created_at"]
+    row["shape"] = "webhook" if alert else shape
     row["body"] = body.decode()
-    row["left over"] = leftovers(node, set(places(alert, nested)))
+    row["left over"] = leftovers(node, set(places(shape)))
     return row
 
 
@@ -201,8 +210,8 @@ def rows_of(batch: Any) -> list[dict[str, Any]]:
     return [dict(zip(as_integers, row, strict=True)) for row in zip(*as_integers.values(), strict=True)]
 
 
-def check(bodies: list[bytes]) -> None:
-    validated = VALIDATOR.validate(block_of(bodies))
+def check(bodies: list[bytes], came_as: Shape) -> None:
+    validated = VALIDATOR.validate(block_of(bodies, shape=came_as))
     rows = {row["ordinal"]: row for batch in validated.tables.values() for row in rows_of(batch)}
     rejections = {rejection.ordinal: rejection for rejection in validated.rejections}
     assert len(rows) + len(rejections) == len(bodies)
@@ -211,13 +220,14 @@ def check(bodies: list[bytes]) -> None:
         batch.validate(full=True)
         assert batch.schema == columns.VALIDATED_SCHEMAS[name]
     for number, body in enumerate(bodies):
-        want, ordinal = expected(body), 100 + number
+        want, ordinal = expected(body, came_as), 100 + number
         if isinstance(want, str):
             found = rejections[ordinal]
             assert found.reason == want or (want == "invalid" and found.reason == "time_out_of_range")
             if want != found.reason:
                 assert "0000-" in found.detail
             assert found.body == body
+            assert found.shape == came_as
             assert len(found.detail) <= 500
             found.detail.encode()
             continue
@@ -243,15 +253,13 @@ def flattened(node: Node, ends: set[Any], path: tuple[str, ...] = ()) -> list[tu
     return found
 
 
-def _search() -> Callable[[], None]:
+def _search(drawn: st.SearchStrategy[dict[str, Any]], came_as: Shape) -> Callable[[], None]:
     """Return a search that has not been run: Hypothesis gives a function its settings once."""
 
-    @given(
-        st.lists(st.tuples(events(), st.sampled_from(STYLES)), min_size=1, max_size=6), st.integers(0, 2**32)
-    )
+    @given(st.lists(st.tuples(drawn, st.sampled_from(STYLES)), min_size=1, max_size=6), st.integers(0, 2**32))
     def search(trees: list[tuple[dict[str, Any], str]], seed: int) -> None:
         chance = random.Random(seed)
-        check([write(tree, style, chance).encode() for tree, style in trees])
+        check([write(tree, style, chance).encode() for tree, style in trees], came_as)
 
     return search
 
@@ -264,16 +272,21 @@ _SETTINGS = settings(
 
 
 def test_every_column_is_its_member_exactly_or_null_and_nothing_is_lost() -> None:
-    _SETTINGS(_search())()
+    _SETTINGS(_search(events(), "delivery"))()
+
+
+def test_every_column_of_a_row_is_its_member_exactly_or_null_and_nothing_is_lost() -> None:
+    settings(_SETTINGS, max_examples=100)(_search(rows(), "row"))()
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(0)
 def test_every_column_is_its_member_exactly_or_null_in_a_long_search() -> None:
     deadline = time.monotonic() + float(os.environ.get("SOAK_SECONDS", "600"))
-    again = settings(_SETTINGS, database=None, suppress_health_check=list(HealthCheck))(_search())
+    long = settings(_SETTINGS, database=None, suppress_health_check=list(HealthCheck))
+    searches = long(_search(events(), "delivery")), long(_search(rows(), "row"))
     rounds = 0
     while time.monotonic() < deadline:
-        again()
+        searches[rounds % 2]()
         rounds += 1
     print(f"soak: {rounds * 200:,} blocks of up to 6 bodies")

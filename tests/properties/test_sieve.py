@@ -14,17 +14,20 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from jsonschema import Draft202012Validator
 
 import archiver
 from archiver import event, validate
+from archiver.block import Shape
 from archiver.validate import Rules, Validator
 from tests.properties.event_bodies import INSTANTS, NAMES, NUMBERS, STRINGS, Digits, Pairs, block_of, write
 
+CameAs = Shape | Literal["archived"]
 USER_SCHEMA = {
     "title": "ours, but stricter",
     "type": "object",
@@ -69,6 +72,7 @@ def seeds(chance: random.Random) -> list[Any]:
     nested = {"id": "evt_1", "actor": {"id": "user_2h", "name": None}, "action": "a", "occurred_at": moment,
               "resource": {"type": "document", "id": "x"}, "integrity": {"event_hash": digits},
               "metadata": {"a": "Łódź"}}  # fmt: skip
+    row = {**flat, "workspace_id": "ws_1", "occurred_at": chance.choice([moment, None]), "data": {"id": "x"}}
     alert = {"event_type": "alert.triggered", "alert_id": "alt_1", "rule_name": "New country", "event": {"id": "x"},
              "workspace_id": "ws_1", "triggered_at": moment}  # fmt: skip
     envelope = {"workspace_id": "ws_1", "timestamp": moment}
@@ -76,6 +80,7 @@ def seeds(chance: random.Random) -> list[Any]:
         {"event_type": "event.created", "data": flat, **envelope},
         {"event_type": "event.created", "data": nested, **envelope},
         alert,
+        row,
     ]
 
 
@@ -186,11 +191,17 @@ def no_constant(name: str) -> None:
     raise AssertionError(name)
 
 
+SHAPES: tuple[CameAs, ...] = ("delivery", "row", "archived")
+
+
 def acquitted_wrongly(
-    bodies: list[bytes], validator: Validator, rules: dict[str, list[Draft202012Validator]]
+    bodies: list[bytes],
+    validator: Validator,
+    rules: dict[str, list[Draft202012Validator]],
+    came_as: CameAs = "delivery",
 ) -> tuple[int, list[bytes]]:
     """Return how many the sieve acquitted, and those of them that the judge rejects."""
-    validated = validator.validate(block_of(bodies))
+    validated = validator.validate(replace(block_of(bodies), shape=came_as))
     wrong: list[bytes] = []
     acquitted = 0
     for batch in validated.tables.values():
@@ -204,8 +215,12 @@ def acquitted_wrongly(
             try:
                 tree = json.loads(body, object_pairs_hook=no_two_members, parse_constant=no_constant)
                 accepted = all(rule.is_valid(tree) for rule in rules[f"{dataset}-{shape}.1"])
+                assert (shape == "row") == (
+                    came_as == "row" or (came_as == "archived" and "event_type" not in tree)
+                )
                 assert (shape == "nested") == (
                     dataset == "event"
+                    and shape != "row"
                     and isinstance(tree["data"].get("actor"), dict)
                     and "actor_id" not in tree["data"]
                 )
@@ -224,10 +239,11 @@ def search(
     chance = random.Random(seed)
     schemas = {} if user is None else {"events": json.dumps(user)}
     validator, rules = JudgeIsNotAsked(Rules("s", schemas)), judges(user)
+    came_as = SHAPES[seed % 3]
     mutated = acquitted = 0
     while goes_on(mutated):
         bodies = list(mutants(at_once, chance))
-        passed, wrong = acquitted_wrongly(bodies, validator, rules)
+        passed, wrong = acquitted_wrongly(bodies, validator, rules, came_as)
         assert not wrong, f"seed {seed}: the sieve acquitted what the judge rejects: {wrong[:3]}"
         mutated += at_once
         acquitted += passed

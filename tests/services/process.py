@@ -38,8 +38,8 @@ def wait_until(what: str, holds: Callable[[], object], seconds: float = 60) -> N
         time.sleep(0.01)
 
 
-def _bound(command: Sequence[str], *, user: str | None) -> list[str]:
-    """Put `setpriv` before a command: the kernel kills it when the thread that started it ends.
+def _bound(command: Sequence[str], *, user: str | None, signal_name: str = "KILL") -> list[str]:
+    """Put `setpriv` before a command: the kernel ends it when the thread that started it ends.
 
     Without setpriv (it is of Linux) a server outlives tests that are killed.
     """
@@ -49,7 +49,7 @@ def _bound(command: Sequence[str], *, user: str | None) -> list[str]:
             raise ServiceError(f"setpriv (of util-linux) is not there to become {user}")
         return [*command]
     become = ["--reuid", user, "--regid", "nogroup", "--clear-groups"] if user else []
-    return [setpriv, "--pdeathsig", "KILL", *become, "--", *command]
+    return [setpriv, "--pdeathsig", signal_name, *become, "--", *command]
 
 
 def start(
@@ -58,11 +58,15 @@ def start(
     output: Path,
     user: str | None = None,
     environment: Mapping[str, str] | None = None,
+    at_our_end: str = "KILL",
 ) -> subprocess.Popen[bytes]:
-    """Start a server in the background; what it writes goes to `output`."""
+    """Start a server in the background; what it writes goes to `output`.
+
+    Where the tests are killed, it gets the signal `at_our_end`.
+    """
     with output.open("ab") as file:
         return subprocess.Popen(
-            _bound(command, user=user),
+            _bound(command, user=user, signal_name=at_our_end),
             cwd=output.parent,
             stdin=subprocess.DEVNULL,
             stdout=file,
