@@ -228,7 +228,7 @@ def _of_databases(report: RunReport, left: Left) -> Iterator[Family]:
     )
     yield Family(
         "archiver_run_database_waiting_rows",
-        "Committed rows that may not be read yet: a transaction is open. At most a million are counted.",
+        "Committed rows, at most a million, that may not be read yet: too young, or a transaction is open.",
         [({"source": name}, float(one["rows"])) for name, one in found.items()],
     )
     yield Family(

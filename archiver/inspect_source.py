@@ -138,7 +138,7 @@ class Inspection:
             "behind": behind,
             "waiting": waiting,
             "lag_seconds": None if found.bound is None else round(found.bound.lag_seconds, 1),
-            "held_back_by": None if found.bound is None else found.bound.why,
+            "held_back_by": found.held_back_by,
             "ordered": found.is_ordered,
             "last": self.is_last,
             "rows": [one.to_json() for one in self.rows],

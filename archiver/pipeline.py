@@ -162,8 +162,9 @@ def _archive_or_leave(
 
 
 def _note(report: RunReport, error: SourceError) -> None:
-    log.error("%s", error.message)
-    report.problems.append(error.message)
+    problem = f"{error.message}; {error.hint}" if error.hint else error.message
+    log.error("%s", problem)
+    report.problems.append(problem)
 
 
 def archive_batch(

@@ -37,13 +37,13 @@ SELECT md5('event ' || n)::uuid,
        jsonb_build_object('attempt', n % 3, 'client', 'web'),
        n / 8.0,
        'ticket ' || n,
-       timestamptz '2026-03-01 08:00:00+00' + n * interval '1 minute 37.5 seconds'
+       timestamptz '2025-03-01 08:00:00+00' + n * interval '1 minute 37.5 seconds'
 FROM generate_series(1, 2000) AS n;
 
 -- Two that no archive takes as they are: an empty workspace, and targets that are no list.
 INSERT INTO public.audit_events (id, workspace_id, actor_id, action, targets, created_at) VALUES
-    (md5('event 2001')::uuid, '', 'user_1', 'document.viewed', NULL, '2026-03-03 15:00:00+00'),
-    (md5('event 2002')::uuid, 'ws_north', 'user_2', 'document.shared', '{"type": "user"}', '2026-03-03 15:05:00+00');
+    (md5('event 2001')::uuid, '', 'user_1', 'document.viewed', NULL, '2025-03-03 15:00:00+00'),
+    (md5('event 2002')::uuid, 'ws_north', 'user_2', 'document.shared', '{"type": "user"}', '2025-03-03 15:05:00+00');
 
 -- Append-only, as an audit table should be: only a session that says so may delete, and that is `purge`.
 CREATE FUNCTION public.audit_events_append_only() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -21,7 +21,7 @@ from archiver.reconcile import ReconcileReport, reconcile
 from archiver.sources.database import DatabaseBatch, DatabaseSource
 from archiver.store.local import LocalStore
 from archiver.validate import Rules
-from tests.services.postgres import PostgresDatabase
+from tests.services.postgres import Databases, PostgresDatabase
 from tests.support import new_archive
 
 URL_ENV = "TEST_RECONCILED_URL"
@@ -116,12 +116,25 @@ def table(*more: str, name: str = "events") -> str:
     return f"CREATE TABLE {name} ({', '.join(columns)})"
 
 
+@pytest.fixture(scope="module")
+def shared_database(postgres_server: Databases) -> Iterator[PostgresDatabase]:
+    """One database for a module's tests, since to make one takes longer than most of them."""
+    url = postgres_server.fresh_database()
+    try:
+        yield PostgresDatabase(postgres_server, url)
+    finally:
+        postgres_server.drop_database(url)
+
+
 @pytest.fixture
-def app(postgres: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Application:
+def app(
+    shared_database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Application]:
     """An empty table of events and an empty archive."""
-    monkeypatch.setitem(os.environ, URL_ENV, postgres.url)
-    postgres.execute(table())
-    return Application(postgres, new_archive(ReadingStore(tmp_path / "archive")))
+    monkeypatch.setitem(os.environ, URL_ENV, shared_database.url)
+    shared_database.query(table())
+    yield Application(shared_database, new_archive(ReadingStore(tmp_path / "archive")))
+    shared_database.query("DROP TABLE IF EXISTS events, others")
 
 
 def missing(report: ReconcileReport) -> list[str]:

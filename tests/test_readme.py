@@ -129,14 +129,14 @@ def shell_environment(tmp_path: Path) -> dict[str, str]:
     return clean | {"PATH": path, "PYTHONPATH": str(ROOT)}
 
 
-@pytest.mark.parametrize("number", [0, 1, 2])
+@pytest.mark.parametrize("number", [0, 1, 2, 3])
 def test_a_session_shows_what_comes_out(
     tmp_path: Path, shell_environment: dict[str, str], number: int
 ) -> None:
     here = tmp_path / "session"
     here.mkdir()
     shown = blocks("console")
-    assert len(shown) == 3
+    assert len(shown) == 4
     steps = session(shown[number])
     assert len(steps) > 8
     port = str(free_ports(1)[0])

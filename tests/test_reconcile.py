@@ -17,10 +17,21 @@ from archiver.ledger.entry import DataFile
 from archiver.reconcile import archived, reconcile
 from archiver.spans import Span
 from archiver.store.base import Store
-from tests.reconciling import DAY, URL_ENV, Application, ReadingStore, app, missing, only_archived, table
+from archiver.verify import verify
+from tests.reconciling import (
+    DAY,
+    URL_ENV,
+    Application,
+    ReadingStore,
+    app,
+    missing,
+    only_archived,
+    shared_database,
+    table,
+)
 from tests.support import archive_bodies, event, new_archive
 
-__all__ = ["app"]
+__all__ = ["app", "shared_database"]
 
 
 def _webhook(event_id: str, at: str, workspace: str = "ws_1") -> bytes:
@@ -189,7 +200,9 @@ def test_a_row_that_was_passed_over_is_found_and_repaired_once(
     again = app.reconcile(repair=True, every_id=True)
     assert again.repair is not None
     assert (again.missing, again.repair.counts.read, again.database, again.archived) == (0, 0, 4, 4)
-    assert app.run().counts.read == 0
+    app.insert("later")
+    assert app.run().counts.archived == 1
+    assert verify(app.archive.store).damage_count == 0
 
 
 def test_a_row_with_an_old_time_is_found_under_settled(app: Application) -> None:

@@ -15,10 +15,10 @@ from archiver.reconcile import comparison, portions, repair
 from archiver.reconcile.report import Place
 from archiver.sources import database
 from tests.calling import Archiver, archiver
-from tests.reconciling import DAY, URL_ENV, Application, app, missing, only_archived
+from tests.reconciling import DAY, URL_ENV, Application, app, missing, only_archived, shared_database
 from tests.support import archive_bodies, event, ids_of, new_archive
 
-__all__ = ["app", "archiver"]
+__all__ = ["app", "archiver", "shared_database"]
 
 MARCH = ("--since", "2026-03-01", "--until", "2026-04-01")
 

@@ -220,6 +220,31 @@ def test_the_cursor_and_what_waits_behind_it_are_told(archiver: Archiver, audit:
     assert "this is not the database that was read before" in done.out
 
 
+def test_rows_of_a_partitioned_table_are_estimated_once(archiver: Archiver, audit: PostgresDatabase) -> None:
+    audit.execute(
+        "DROP TABLE audit;"
+        + TABLE.replace("id text PRIMARY KEY", "id text NOT NULL")
+        .replace("pg_current_xact_id());", "pg_current_xact_id(), PRIMARY KEY (id, created_at))")
+        .replace("CREATE INDEX", "PARTITION BY RANGE (created_at); CREATE INDEX")
+        + "CREATE TABLE p PARTITION OF audit FOR VALUES FROM ('2026-01-01') TO ('infinity');"
+        + ROWS.replace("'infinity'", "'2026-03-27'")
+        + "ANALYZE audit"
+    )
+    configured(SETTINGS)
+    assert archiver("sources", "inspect", "app", "--json").document["estimate"] == 3
+
+
+def test_settled_tells_that_young_rows_wait(archiver: Archiver, audit: PostgresDatabase) -> None:
+    audit.execute("INSERT INTO audit (id, workspace_id, actor_id, action) VALUES ('now', 'ws_1', 'u', 'a.b')")
+    configured(SETTINGS, 'strategy = "settled"')
+    done = archiver("sources", "inspect", "app", "--json")
+    assert done.code == 3, done.out
+    told = done.document
+    assert (told["strategy"], told["behind"], told["waiting"]) == ("settled", 4, 2)  # and infinity
+    assert told["held_back_by"] == "they are younger than lag_seconds"
+    assert 50 < told["lag_seconds"] < 120
+
+
 def test_a_sqlite_file_is_inspected_in_the_same_way(
     archiver: Archiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

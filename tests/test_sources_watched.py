@@ -225,9 +225,13 @@ def test_doctor_is_content_with_a_role_that_only_reads(here: Archiver, audit: Po
 
 def test_doctor_names_each_fault_of_a_database(here: Archiver, audit: PostgresDatabase) -> None:
     filled(audit, 1, 2)
-    assert checks(**{URL: audit.superuser_url})["role"] == ("warning", "postgres is a superuser")
-    assert checks(**{URL: audit.url})["rights"][0] == "warning"  # its owner may change it
-    assert checks(**{URL: as_user(audit.url, "archiver_test", "wrong")})["connection"][0] == "failed"
+    status, told = checks(**{URL: audit.superuser_url})["role"]
+    assert status == "warning"
+    assert told.endswith(" is a superuser")
+    with audit.role() as url:
+        audit.execute(f"GRANT SELECT, UPDATE ON audit TO {url.split('//')[1].split(':')[0]}")
+        assert checks(**{URL: url})["rights"] == ("warning", "the role may also UPDATE")
+    assert checks(**{URL: as_user(audit.url, "nobody_of_this_name", "x")})["connection"][0] == "failed"
     assert checks(**{URL: ""})["url"] == ("failed", f"source app: the variable {URL} is not set")
     audit.execute("DROP INDEX audit_xid_id_idx")
     assert checks(**{URL: audit.url})["index"][0] == "warning"

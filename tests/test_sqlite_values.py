@@ -171,6 +171,15 @@ def test_an_instant_without_a_zone_is_utc(app: App, text: str, expected: str) ->
     assert _body(app, created_at=text)["created_at"] == json.dumps(expected)
 
 
+def test_a_database_in_utf_16_says_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = new_app(tmp_path, "PRAGMA encoding = 'UTF-16le'", TABLE)
+    monkeypatch.setenv(URL, url_of(app.path))
+    found = _body(app, id="\u00e4\u20ac\U0001f600", created_at="2026-03-26 10:15:00.5")
+    assert json.loads(found["id"]) == "\u00e4\u20ac\U0001f600"
+    assert found["created_at"] == '"2026-03-26T10:15:00.500000Z"'
+    assert app.run().problems == []
+
+
 @pytest.mark.parametrize(
     "value",
     ["2026-03-26", "2026-03-26 10:15", "2026-02-30 10:15:00", "2026-03-26 10:15:00\0", "26.3.2026", 5, b"x"],

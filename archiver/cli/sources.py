@@ -182,7 +182,9 @@ def inspection_text(found: Inspection) -> str:
 
 def _cursor_lines(found: Inspection) -> list[str]:
     look, known = found.look, found.reached
-    lines = []
+    lines: list[str] = []
+    if known is None and not look.strategy:
+        return lines
     if known is None:
         lines.append("cursor       no archive was named, or there is none yet")
     elif known.said is None:
@@ -193,11 +195,11 @@ def _cursor_lines(found: Inspection) -> list[str]:
         )
     if look.behind is not None:
         behind, waiting = look.behind
-        more = "more than " if behind >= _MANY else ""
+        more = "at least " if behind >= _MANY else ""
         lines.append(f"behind it    {more}{plural(behind, 'row')}, {waiting:,} of which may not be read yet")
-    if look.bound is not None and look.bound.why:
+    if look.bound is not None and look.held_back_by:
         lag = f" ({seconds_text(look.bound.lag_seconds)})" if look.bound.lag_seconds > 0 else ""
-        lines.append(f"held back    {_one_line(look.bound.why)}{lag}")
+        lines.append(f"held back    {_one_line(look.held_back_by)}{lag}")
     return lines
 
 

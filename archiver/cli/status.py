@@ -79,7 +79,7 @@ def _lags(settings: Settings, found: Status) -> dict[str, dict[str, Any]]:
                 "behind": behind,
                 "waiting": waiting,
                 "seconds": round(seen.bound.lag_seconds, 1) if seen.bound is not None else None,
-                "why": seen.bound.why if seen.bound is not None else "",
+                "why": seen.held_back_by,
                 "problem": seen.errors[0].message if seen.errors else "",
             }
     return lags

@@ -35,7 +35,9 @@ class DatabaseError(SourceError):
 class Connection:
     """One connection, in autocommit; `transaction` opens one. Not to be shared between threads."""
 
-    def __init__(self, source: str, raw: Any, errors: tuple[type[Exception], ...], secrets: tuple[str, ...]) -> None:
+    def __init__(
+        self, source: str, raw: Any, errors: tuple[type[Exception], ...], secrets: tuple[str, ...]
+    ) -> None:
         self.source = source
         self._raw = raw
         self._errors = (*errors, pa.ArrowException, OSError)
@@ -171,9 +173,15 @@ def secrets_of(location: Location) -> tuple[str, ...]:
     with contextlib.suppress(ValueError):
         parts = urllib.parse.urlsplit(url)
         queried = urllib.parse.parse_qs(parts.query)
-        for password in (parts.password, *queried.get("password", ()), *queried.get("sslpassword", ())):
-            if password:
-                found.update({password, urllib.parse.unquote(password), urllib.parse.quote(password)})
+        found.update((parts.password or "", *queried.get("password", ()), *queried.get("sslpassword", ())))
+    # A password with an unescaped @ or / is cut up by libpq, and its pieces are quoted as host or port;
+    # one without a host behind it is taken for the port.
+    before_host, at, behind = url.partition("://")[2].rpartition("@")
+    _, _, region = (before_host if at else behind.partition("/")[0]).partition(":")
+    if at or not region.isdecimal():
+        found.update((region, *re.split(r"[@/:?#]", region)))
+    for one in tuple(found):
+        found.update((urllib.parse.unquote(one), urllib.parse.quote(one)))
     return tuple(one for one in found if len(one) > 2)
 
 

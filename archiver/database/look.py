@@ -98,6 +98,15 @@ class Look:
             self.check(what, "failed", error.message, error.hint)
 
     @property
+    def held_back_by(self) -> str:
+        """What holds rows back; empty where none is."""
+        if self.bound is None or self.bound.why or self.behind is None or not self.behind[1]:
+            return self.bound.why if self.bound is not None else ""
+        if self.strategy == "settled":
+            return "they are younger than lag_seconds"
+        return "a transaction was open that has ended since"
+
+    @property
     def left_out(self) -> list[str]:
         """Columns that no member is made of."""
         used = {one.column.name for one in self.members if one.column is not None}
@@ -160,9 +169,8 @@ def check_lag(found: Look) -> None:
     bound = found.bound
     waiting = found.behind[1] if found.behind is not None else 0
     holds = waiting > 0 or bound.value is None
-    why = bound.why or "a transaction was open that has ended since"
     rows = "1 row waits" if waiting == 1 else f"{waiting:,} rows wait"
-    told = f"{rows}: {why}" if holds else "nothing is held back"
+    told = f"{rows}: {found.held_back_by}" if holds else "nothing is held back"
     if holds and (bound.lag_seconds > _LONG_LAG_SECONDS or bound.value is None):
         seconds = f" ({bound.lag_seconds:,.0f} s)" if bound.lag_seconds > 0 else ""
         fix = "rows are archived when it ends; find it in pg_stat_activity or pg_prepared_xacts, and end it"

@@ -103,8 +103,8 @@ class PostgresRows:
             return None
         # Of a partitioned table: the sum over its partitions.
         found = self.connection.value(
-            "SELECT sum(greatest(c.reltuples, 0))::int8 FROM pg_class c WHERE c.oid = $1::oid"
-            " OR c.oid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass))",
+            "SELECT sum(greatest(c.reltuples, 0))::int8 FROM pg_class c WHERE c.relkind <> 'p' AND"
+            " (c.oid = $1::oid OR c.oid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))",
             self.table.oid,
         )
         return int(found) if found else None
@@ -203,6 +203,6 @@ def _refuse_nulls(rows: PostgresRows) -> None:
     found = f"SELECT 1::int4 FROM {rows.table.relation} WHERE {any_null} LIMIT 1"
     if rows.connection.rows(found):
         raise ConfigError(
-            f"source {rows.source.name}: {' or '.join(names)} of a row is null; such a row would never be read",
+            f"source {rows.source.name}: {' or '.join(names)} is null in a row, which would never be read",
             hint="leave these rows out in the query, or name other columns as position and key",
         )

@@ -32,7 +32,6 @@ _KEYS: Final[dict[str, type | tuple[type, ...]]] = {
     "json": list,
     "exclude": list,
     "lag_seconds": (int, float),
-    "overlap_seconds": (int, float),
     "batch_rows": int,
     "max_row_bytes": int,
     "statement_timeout_seconds": (int, float),
@@ -78,8 +77,6 @@ class Database:
         json: Columns of text that hold JSON.
         exclude: Columns that are left out.
         lag_seconds: For `settled`: how old a row must be at least.
-        overlap_seconds: For `settled`: how much before the cursor is read again, where there is
-            anything new.
         batch_rows: How many rows a commit has at most.
         max_row_bytes: Of a row's texts as they are fetched; a larger row is an error.
         statement_timeout_seconds: Of each statement; 0 is for ever.
@@ -101,7 +98,6 @@ class Database:
     json: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     lag_seconds: float = 60.0
-    overlap_seconds: float = 0.0
     batch_rows: int = 500_000
     max_row_bytes: int = 16 << 20
     statement_timeout_seconds: float = 600.0
@@ -193,8 +189,6 @@ def check_source(here: str, source: Database) -> Database:
     # Not `<`: NaN is in TOML, too.
     if not 1 <= source.lag_seconds <= 86_400:
         raise ConfigError(f"{here} lag_seconds is 1 to 86400: rows are given times before they are committed")
-    if not 0 <= source.overlap_seconds <= 86_400:
-        raise ConfigError(f"{here} overlap_seconds is 0 to 86400")
     if not 1 <= source.batch_rows <= 10_000_000:
         raise ConfigError(f"{here} batch_rows is 1 to 10,000,000")
     if not 1024 <= source.max_row_bytes <= 64 << 20:

@@ -87,9 +87,7 @@ class Settled:
     name: str = "settled"
 
     @staticmethod
-    def of(
-        source: Database, table: Table, connection: Connection, *, checks_rights: bool = True
-    ) -> Settled:
+    def of(source: Database, table: Table, connection: Connection, *, checks_rights: bool = True) -> Settled:
         """Return it if the table's column is fit for it.
 
         Args:

@@ -40,8 +40,8 @@ _HINTS: Final = (
     ),
     (
         "attempt to write a readonly database",
-        "SQLite would have to write first: to roll back what a writer left that died, or, in WAL mode and with"
-        " nobody having the file open, to create its -wal and -shm; let the application, or `sqlite3 FILE"
+        "SQLite would have to write first: to roll back what a writer left that died; or, in WAL mode, while"
+        " nobody has the file open, to create its -wal and -shm; let the application, or `sqlite3 FILE"
         " 'PRAGMA user_version'` as a user who may write, open the file, and run meanwhile",
     ),
     (
@@ -186,7 +186,7 @@ def _check_companions(source: str, path: str) -> None:
         return  # whoever opens it says why
     if header[18:20] == _WAL:
         raise DatabaseError(
-            f"source {source}: {path!r:.300} is in WAL mode, nobody has it open, and it belongs to another user:"
+            f"source {source}: {path!r:.300} is in WAL mode, nobody has it open, and it is another user's:"
             " SQLite would leave two files beside it that its owner cannot write",
             hint="run archiver as the file's owner, or while the application has the file open",
         )

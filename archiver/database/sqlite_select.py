@@ -32,7 +32,7 @@ MOMENT: Final = (
 )
 # Where a text has a NUL inside, functions see only what is before it; such a text stays as it is.
 _INSTANT: Final = f"""CASE
-WHEN typeof({{0}}) <> 'text' OR {{0}} NOT GLOB '{MOMENT}*' OR octet_length({{0}}) <> length({{0}}) THEN {{1}}
+WHEN typeof({{0}}) <> 'text' OR {{0}} NOT GLOB '{MOMENT}*' OR instr({{0}}, char(0)) THEN {{1}}
 WHEN length({{0}}) = 19 THEN substr({{0}}, 1, 10) || 'T' || substr({{0}}, 12) || '.000000Z'
 WHEN substr({{0}}, 20, 2) GLOB '.[0-9]' AND substr({{0}}, 21) NOT GLOB '*[^0-9]*'
 THEN substr({{0}}, 1, 10) || 'T' || substr({{0}}, 12)

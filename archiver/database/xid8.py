@@ -90,8 +90,8 @@ class Xid8:
         xmin = str(connection.value(_XMIN))
         if cursor is not None and int(xmin) < int(cursor.bound or 0):
             raise SourceError(
-                f"source {self.source}: the server has come to transaction {xmin}, but rows were read up to"
-                f" {cursor.bound} before: an older copy of it was restored",
+                f"source {self.source}: the server has come to transaction {xmin}, but rows were read up"
+                f" to {cursor.bound} before: an older copy of it was restored",
                 hint="numbers come again there, and rows could be passed over:"
                 f" `archiver run --rewind {self.source}` reads from the first row, and what is archived counts"
                 " as duplicate",

@@ -158,7 +158,7 @@ class _Purge:
                     has_begun = True
                 if self._work(page):
                     after, tries = self._place(page), 0
-                    self.telling.advance(bytes_done=page.nbytes, rows=page.num_rows)
+                    self.telling.advance(rows=page.num_rows)
                     continue
                 # The archive was compacted, or let something expire: the same page, by the new head.
                 tries += 1
@@ -177,8 +177,9 @@ class _Purge:
         if not self._report.dry_run:
             self._archive.identities.prepare(Background(self._archive.ledger.snapshot), self.telling)
         about = self._rows.estimate(self._before_us, self._upto)
-        total = None if about is None else max(about, page.num_rows) * page.nbytes // page.num_rows
-        self.telling.start("looking" if self._report.dry_run else "purging", total)
+        if about is not None:
+            about = max(about, page.num_rows)
+        self.telling.start("looking" if self._report.dry_run else "purging", None, about)
 
     def _page(self, after: Cursor | None) -> pa.RecordBatch | None:
         """Return the next rows, as many as are worth holding in memory; None if there are no more."""

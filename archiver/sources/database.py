@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -302,9 +302,13 @@ class DatabaseBatch:
         self.outcome = "acknowledged"
 
     def release(self) -> None:
-        self._open.close()
+        self._let_go()
         self.outcome = "released"
 
     def put_back(self) -> None:
-        self._open.close()
+        self._let_go()
         self.outcome = "put back"
+
+    def _let_go(self) -> None:
+        with suppress(SourceError):  # the connection may be why it is given up; that has been told
+            self._open.close()

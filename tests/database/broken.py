@@ -78,21 +78,36 @@ OF_XID8: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
     ),
 }
 OF_SETTLED: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "the clock alone as the cap": _replaced(settled, "_CAP", "$1::timestamptz AS", "greatest($1::timestamptz, 'infinity') AS"),
+    "the clock alone as the cap": _replaced(
+        settled, "_CAP", "$1::timestamptz AS", "'infinity'::timestamptz AS"
+    ),
     "cap and rows in one snapshot": _one_snapshot,
     "prepared transactions passed over": _replaced(settled, "_PREPARED", "WHERE", "WHERE false AND"),
     "the time of PREPARE as the start": _changed(
         _SETTLED,
-        "        if prepared:",
-        '        if prepared and min(oldest or "z", prepared[0][1]) != oldest:\n'
-        "            oldest = prepared[0][1]\n        if False:",
+        "if prepared:",
+        'if prepared:\n        oldest = min(oldest or "z", prepared[0][1])\n    if False:',
     ),
     "prepared transactions first": _changed(
         _SETTLED,
         'with connection.transaction("BEGIN READ ONLY"):',
-        'with connection.transaction("BEGIN READ ONLY"):\n            prepared = connection.rows(_PREPARED)',
-        "            prepared = connection.rows(_PREPARED)  # after the activity: see the module's text",
-        "",
+        'prepared = connection.rows(_PREPARED)\n    with connection.transaction("BEGIN READ ONLY"):',
+        "prepared = connection.rows(_PREPARED)  # after",
+        "# after",
+    ),
+    "the clock read behind the sessions": _changed(
+        _SETTLED,
+        'oldest or "infinity", seen',
+        "oldest or \"infinity\", connection.value('SELECT clock_timestamp()::text')",
+    ),
+    "the start of the transaction alone": _replaced(
+        settled,
+        "_ACTIVITY",
+        "CASE WHEN state = 'idle' THEN xact_start ELSE least(xact_start, query_start) END",
+        "xact_start",
     ),
     "a cursor of the position alone": OF_XID8["a cursor of the position alone"],
+    "a column that rounds": _replaced(
+        settled, "_CAP", "least(oldest, seen - lag) - rounding AS", "least(oldest, seen - lag) AS"
+    ),
 }

@@ -57,6 +57,7 @@ class Playground:
 def playground(database: PostgresDatabase, strategy: str) -> Iterator[Playground]:
     """A table for this strategy. `settled` waits for open transactions alone, not for a minute."""
     database.execute(events_table(XID if strategy == "xid8" else ""))
+
     settings = {"strategy": strategy, "lag_seconds": 0.0}
     with ExitStack() as open_ones:
         rows = open_ones.enter_context(opened(database.url, **settings))

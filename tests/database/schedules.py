@@ -102,7 +102,9 @@ class Schedule:
         """One action of one writer."""
         writer = self.random.choice(self.writers)
         if not writer.is_open:
-            self.random.choice((self._begin, self._begin, self._alone, self._end_prepared, self._delete))(writer)
+            self.random.choice((self._begin, self._begin, self._alone, self._end_prepared, self._delete))(
+                writer
+            )
             return
         actions = [self._insert] * 5 + [self._savepoint] * 2 + [self._commit] * 3 + [self._roll_back]
         if len(writer.levels) > 1:

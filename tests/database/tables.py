@@ -61,9 +61,7 @@ def opened(url: str, **settings: Any) -> Iterator[Rows]:
 
 def archived(archive: Archive, source: Database, *, rewind: bool = False) -> RunReport:
     """Archive what the database has, as `archiver run` does."""
-    rows = DatabaseSource(
-        source, lambda: archive.ledger.snapshot.cursors.get(source.name), rewind=rewind
-    )
+    rows = DatabaseSource(source, lambda: archive.ledger.snapshot.cursors.get(source.name), rewind=rewind)
     report = RunReport()
     try:
         return run(archive, rows, rules=Rules(source=source.name), workers=0, report=report)

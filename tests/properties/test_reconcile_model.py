@@ -149,7 +149,7 @@ WEBHOOKS = st.lists(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
 @given(rows=ROWS, webhooks=WEBHOOKS, purged=st.sets(st.integers(0, 11)), small=st.booleans())
 def test_a_comparison_of_all_ids_finds_what_two_lists_tell(
     rows: list[Kept], webhooks: list[tuple[str, str, str]], purged: set[int], small: bool
