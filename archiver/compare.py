@@ -2,7 +2,8 @@
 
 Bodies are compared as trees: numbers by their exact value, times as instants, null as
 missing, whatever shape they came in. The envelope's `timestamp` is left out, since it
-tells of the delivery.
+tells of the delivery. A database keeps microseconds, so what a delivery tells of finer
+digits contradicts no row.
 """
 
 from __future__ import annotations
@@ -43,6 +44,12 @@ def _number(text: str) -> Decimal | _Numeral:
 
 def _without_nulls(pairs: list[tuple[str, Any]]) -> Tree:
     return {name: value for name, value in pairs if value is not None}
+
+
+class _Microseconds(Instant):
+    """An instant of a row without finer digits; a database may have cut or rounded them."""
+
+    __slots__ = ()
 
 
 _decoder: Final = json.JSONDecoder(
@@ -86,7 +93,10 @@ def canonical_tree(body: str | bytes, shape: str) -> Tree:
         flat = _event(tree, inner, nested=shape == "nested")
     for name in _TIMES:
         if isinstance(flat.get(name), str):
-            flat[name] = parse_instant(flat[name]) or flat[name]
+            instant = parse_instant(flat[name])
+            if instant is not None and shape == "row" and not instant.finer:
+                instant = _Microseconds(*instant)
+            flat[name] = instant or flat[name]
     return flat
 
 
@@ -139,10 +149,14 @@ def compare(known: Tree, new: Tree) -> Comparison:
                 verdict = inner
         elif not _is_same(known[name], value):
             return "conflict"
+        elif _is_finer(value, known[name]):
+            verdict = "supplement"
     return verdict
 
 
 def _is_same(one: Any, other: Any) -> bool:
+    if isinstance(one, Instant) and isinstance(other, Instant):
+        return one == other or _rounds_to(one, other) or _rounds_to(other, one)
     # The type first: Python holds True for equal to 1, and an instant for a tuple.
     if type(one) is not type(other):
         return False
@@ -151,6 +165,17 @@ def _is_same(one: Any, other: Any) -> bool:
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(_is_same(value, other[name]) for name, value in one.items())
     return bool(one == other)
+
+
+def _is_finer(one: Any, other: Any) -> bool:
+    """Whether `one` is an instant with finer digits than a row's, `other`, can have."""
+    return isinstance(one, Instant) and bool(one.finer) and isinstance(other, _Microseconds)
+
+
+def _rounds_to(one: Instant, other: Instant) -> bool:
+    """Whether a database may have made `other` out of `one`."""
+    less = other.microseconds - one.microseconds
+    return _is_finer(one, other) and (less == 0 or (less == 1 and one.finer >= "5"))
 
 
 def merge(known: Tree, new: Tree) -> Tree:
@@ -165,6 +190,8 @@ def merge(known: Tree, new: Tree) -> Tree:
             merged[name] = value
         elif isinstance(value, dict) and isinstance(merged[name], dict):
             merged[name] = merge(merged[name], value)
+        elif _is_finer(value, merged[name]) and _is_same(value, merged[name]):
+            merged[name] = value
     return merged
 
 

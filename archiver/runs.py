@@ -145,8 +145,9 @@ def _run_database(
             report=report,
         )
     except ConfigError as error:
-        report.problems.append(error.message)
-        log.error("%s", error.message)
+        problem = f"{error.message}; {error.hint}" if error.hint else error.message
+        report.problems.append(problem)
+        log.error("%s", problem)
     finally:
         throughout.close()
     report.databases[source.name] = {

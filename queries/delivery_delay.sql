@@ -18,7 +18,8 @@
 -- draw: sparkline p95_seconds by source
 
 -- The percentiles are delays that occurred, those of the nearest rank. What an archive in JSON lines
--- does not know, when an event came and from where, it cannot tell: it gives no rows. Athena keeps
+-- does not know, when an event came and from where, it cannot tell: it gives no rows. Of rows of a
+-- database it is the time until a run read them, after a first run that of years. Athena keeps
 -- milliseconds: delays may differ by one there.
 WITH delays AS (
     SELECT

@@ -59,8 +59,8 @@ def test_a_row_that_the_database_calls_old_is_looked_at_again(
     purging.insert("new", days=90)
     purging.insert("old", days=91)
     purging.run()
-    purging.purge()
-    assert purging.ids() == ["new"]
+    report = purging.purge()
+    assert (purging.ids(), list(report.stayed)) == (["new"], ["too_new"])
 
 
 def test_a_row_behind_the_cursor_stays_whatever_the_archive_holds(purging: Purging) -> None:

@@ -168,6 +168,39 @@ def test_a_row_and_a_delivery_are_one_event(
     assert compare(*trees(known, new)) == verdict
 
 
+def finely(digits: str) -> tuple[bytes, str]:
+    return event("a", created_at=f"2026-03-26T10:14:59.{digits}Z"), "webhook"
+
+
+@pytest.mark.parametrize(
+    ("digits", "verdicts"),
+    [
+        ("000000789", ("duplicate", "supplement")),
+        ("0000004999", ("duplicate", "supplement")),
+        ("000001", ("conflict", "conflict")),
+        ("000001789", ("conflict", "conflict")),
+        ("9999995", ("conflict", "conflict")),  # of the second that follows
+    ],
+)
+def test_digits_that_a_database_cannot_keep_contradict_no_row(digits: str, verdicts: tuple[str, str]) -> None:
+    delivered, kept = trees(finely(digits), (row("a"), "row"))
+    assert (compare(delivered, kept), compare(kept, delivered)) == verdicts
+    cut, half = trees(finely("1234567"), finely("1234565"))
+    for value, same in (("123456", (cut, half)), ("123457", (cut, half)), ("123458", ()), ("123455", ())):
+        (told,) = trees((row("a", created_at=f"2026-03-26T10:14:59.{value}Z"), "row"))
+        assert [one for one in (cut, half) if compare(one, told) == "duplicate"] == list(same)
+    (exact,) = trees((row("a", created_at="2026-03-26T10:14:59.1234567Z"), "row"))
+    assert compare(half, exact) == "conflict"
+
+
+def test_the_finer_digits_of_a_delivery_are_kept_as_a_supplement_of_the_row(archive: Archive) -> None:
+    archive_rows(archive, row("a"))
+    assert done(archive_bodies(archive, finely("000000789")[0])) == (0, 1, 0, 0)
+    assert done(archive_bodies(archive, finely("000000789")[0], finely("000000788")[0])) == (0, 0, 1, 1)
+    assert done(archive_rows(archive, row("a"))) == (0, 0, 1, 0)
+    assert verify(archive.store).damages == []
+
+
 @pytest.mark.parametrize("name", ["event_type", "timestamp", "(data)", "(envelope)"])
 def test_a_column_of_a_row_meets_no_member_of_an_envelope(name: str) -> None:
     (tree,) = trees((row("a", **{name: "x"}), "row"))

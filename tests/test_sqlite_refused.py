@@ -50,7 +50,9 @@ def _refused(app: App, **changes: Any) -> ArchiverError:
     with pytest.raises(ArchiverError) as raised:
         open_sqlite(replace(app.source, **changes), Location(url_of(app.path)))
     report = app.run(**changes)
-    assert report.problems == [raised.value.message]
+    (problem,) = report.problems
+    assert problem.startswith(raised.value.message)
+    assert problem.endswith(raised.value.hint)
     assert report.commits == []
     return raised.value
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.calling import Archiver, archiver
-from tests.sqlite_rows import INSERT, URL, App, new_app, url_of
+from tests.sqlite_rows import INSERT, TABLE, URL, App, new_app, url_of
 
 
 @pytest.fixture
@@ -86,3 +86,38 @@ def test_nothing_is_purged_that_only_says_it_was_archived(app: App, ask: Ask) ->
     ask("purge", "app", "--older-than", "2d", code=3)
     with closing(sqlite3.connect(app.path)) as connection:
         assert connection.execute("SELECT count(*) FROM events").fetchone() == (2,)
+
+
+def test_ids_and_workspaces_that_are_numbers_of_any_kind_are_found_again(app: App, ask: Ask) -> None:
+    table = TABLE.replace("id TEXT NOT NULL, workspace_id TEXT", "id NUMERIC, workspace_id")
+    app.execute("DROP TABLE events", table)
+    for value in (1.5, 7, 1e20, "text", 0.1 + 0.2):
+        app.insert_row(id=value)
+        app.insert_row(id=value, workspace_id=-0.5)
+    ask("run")
+    told = ask("reconcile", "app", "--ids")
+    assert (told["missing"], told["only_archived"], told["database"]) == (0, 0, 10)
+    app.execute("DELETE FROM sqlite_sequence", "UPDATE events SET created_at = datetime('now', '+40 days')")
+    told = ask("reconcile", "app", "--ids")
+    assert told["only_archived"] == 10  # beyond the identity window they are others
+    app.execute("UPDATE events SET created_at = datetime('now', '+20 days')")
+    assert ask("reconcile", "app", "--ids")["only_archived"] == 0
+
+
+def test_a_row_in_quarantine_is_told_as_one_and_a_corrected_mapping_is_read_by_a_rewind(
+    app: App, ask: Ask, archiver: Archiver
+) -> None:
+    app.insert("a")
+    app.execute("ALTER TABLE events ADD COLUMN details TEXT NOT NULL DEFAULT '{}'")
+    path = app.path.parent / "archiver.toml"
+    right = path.read_text()
+    path.write_text(right + 'columns = { version = "details" }\n')
+    ask("run", code=3)
+    listed = archiver("quarantine", "list", "-c", path)
+    assert "a row of app\n" in listed.out
+    assert "at byte" not in listed.out
+    assert ask("quarantine", "list")["entries"][0]["shape"] == "row"
+    path.write_text(right + 'columns = { metadata = "details" }\n')
+    assert ask("quarantine", "requeue", "--all", code=3)["archived"] == 0  # its body is as it was made
+    assert ask("run")["read"] == 0
+    assert ask("run", "--rewind", "app")["archived"] == 1

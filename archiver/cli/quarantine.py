@@ -98,7 +98,8 @@ def list_command(
         whose = " ".join(printable(part) for part in (told["workspace_id"], told["event_id"]) if part)
         lines.append(f"{told['name']:<14}{told['reason']:<22} {whose[:80]}".rstrip())
         lines.append(f"{'':<14}{printable(told['detail'])}")
-        lines.append(f"{'':<14}in {printable(told['input'])}, at byte {told['offset']:,}")
+        where = "a row of {}" if told["shape"] == "row" else f"in {{}}, at byte {told['offset']:,}"
+        lines.append(f"{'':<14}{where.format(printable(told['input']))}")
     if counts.total() > len(shown):
         lines.append(f"… and {counts.total() - len(shown):,} more (--limit)")
     if shown:
@@ -220,6 +221,7 @@ def _document(entry: QuarantineEntry, *, body: bool) -> dict[str, Any]:
         "stream": one.stream,
         "input": entry.input_name,
         "offset": one.offset,
+        "shape": one.shape,
         "bytes": len(one.body),
     }
     if body:

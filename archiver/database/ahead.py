@@ -10,11 +10,15 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, TypeVar
 
 import pyarrow as pa
 
 MOST_BYTES: Final = 64 << 20
+_CANCEL_SECONDS: Final = 0.5
+# The driver leaves SIGINT such that it does not end a wait without a limit.
+_LOOK_SECONDS: Final = 0.2
+T = TypeVar("T")
 
 
 class Ahead:
@@ -51,7 +55,7 @@ class Ahead:
     def __next__(self) -> pa.RecordBatch:
         with self._changed:
             while not self._waiting and not self._is_over:
-                self._changed.wait()
+                self._changed.wait(_LOOK_SECONDS)
             if self._waiting:
                 batch = self._waiting.popleft()
                 self._bytes -= batch.nbytes
@@ -68,8 +72,11 @@ class Ahead:
             self._waiting.clear()
             self._changed.notify_all()
             is_over = self._is_over
-        if not is_over:
+        # A statement that was not yet at the server when it was cancelled goes on: again, then.
+        while not is_over:
             self._cancel()
+            self._thread.join(_CANCEL_SECONDS)
+            is_over = not self._thread.is_alive()
         self._thread.join()
 
     def _work(self) -> None:
@@ -89,3 +96,35 @@ class Ahead:
             with self._changed:
                 self._is_over = True
                 self._changed.notify_all()
+
+
+def interruptible(act: Callable[[], T], cancel: Callable[[], None] | None = None) -> T:
+    """Return what `act` returns, in a thread of its own: Ctrl-C ends the waiting for it.
+
+    Args:
+        cancel: Makes `act` give up, which is then waited for; without, it is left alone.
+    """
+    done: list[T] = []
+    failed: list[BaseException] = []
+    is_over = threading.Event()
+
+    def work() -> None:
+        try:
+            done.append(act())
+        except BaseException as error:  # noqa: BLE001  # raised where it is waited for
+            failed.append(error)
+        finally:
+            is_over.set()
+
+    threading.Thread(target=work, name="statement", daemon=True).start()
+    try:
+        while not is_over.wait(_LOOK_SECONDS):
+            pass
+    except BaseException:
+        while cancel is not None and not is_over.is_set():
+            cancel()
+            is_over.wait(_CANCEL_SECONDS)
+        raise
+    if failed:
+        raise failed[0]
+    return done[0]

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 import pyarrow as pa
 
-from archiver.database.ahead import Ahead
+from archiver.database.ahead import Ahead, interruptible
+from archiver.database.postgres_url import hidden_values, is_plain, with_timeouts
 from archiver.database.settings import Database, Location
 from archiver.errors import ConfigError, SourceError
 
@@ -62,11 +63,9 @@ class Connection:
 
     def table(self, sql: str, *values: Any) -> pa.Table:
         """Return the whole answer of a statement, its values bound. For small answers."""
-        with self._told(), self._raw.cursor() as cursor:
-            cursor.execute(sql, values or None)
-            if cursor.description is None:
-                return pa.table({})
-            return cursor.fetch_arrow_table()
+        with self._told():
+            cursor = self._raw.cursor()
+            return interruptible(lambda: _answer(cursor, sql, values), lambda: self._cancel(cursor))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a small answer."""
@@ -134,6 +133,14 @@ class Connection:
         return translated(self.source, error, self._secrets)
 
 
+def _answer(cursor: Any, sql: str, values: tuple[Any, ...]) -> pa.Table:
+    with cursor:
+        cursor.execute(sql, values or None)
+        if cursor.description is None:
+            return pa.table({})
+        return cursor.fetch_arrow_table()
+
+
 def translated(source: str, error: BaseException, secrets: Sequence[str]) -> DatabaseError:
     """Return `error` as one of ours: a line or two, nothing secret, with a hint where one is known."""
     state = str(getattr(error, "sqlstate", None) or "")
@@ -142,9 +149,10 @@ def translated(source: str, error: BaseException, secrets: Sequence[str]) -> Dat
         state = state or found[1]
     text = re.split(r"\n+(?:Query was|LINE \d+):", text)[0]
     text = " ".join(text.split())[:_LONGEST_MESSAGE]
-    return DatabaseError(
-        f"source {source}: {text}", hint=_HINTS.get(state, _HINTS.get(state[:2], "")), sqlstate=state
-    )
+    hint = _HINTS.get(state, _HINTS.get(state[:2], ""))
+    if state == "57014" and "statement timeout" not in text:
+        hint = "somebody cancelled it at the server; run again: it goes on where it stopped"
+    return DatabaseError(f"source {source}: {text}", hint=hint, sqlstate=state)
 
 
 _HINTS: Final = {
@@ -171,9 +179,8 @@ def secrets_of(location: Location) -> tuple[str, ...]:
     url = location.reveal()
     found = {url}
     with contextlib.suppress(ValueError):
-        parts = urllib.parse.urlsplit(url)
-        queried = urllib.parse.parse_qs(parts.query)
-        found.update((parts.password or "", *queried.get("password", ()), *queried.get("sslpassword", ())))
+        found.add(urllib.parse.urlsplit(url).password or "")
+    found |= hidden_values(url)
     # A password with an unescaped @ or / is cut up by libpq, and its pieces are quoted as host or port;
     # one without a host behind it is taken for the port.
     before_host, at, behind = url.partition("://")[2].rpartition("@")
@@ -202,6 +209,13 @@ def is_postgres(location: Location) -> bool:
     )
 
 
+# While a page is judged and written the session waits for us. Not every version has each of these.
+_NO_IDLE_LIMITS: Final = """
+SELECT set_config(name, '0', false) FROM pg_settings
+WHERE name IN ('idle_in_transaction_session_timeout', 'idle_session_timeout', 'transaction_timeout')
+"""
+
+
 def connect_postgres(source: Database, location: Location, *, writes: bool = False) -> Connection:
     """Open a connection whose session writes values in one way, whatever the role's defaults are.
 
@@ -216,16 +230,30 @@ def connect_postgres(source: Database, location: Location, *, writes: bool = Fal
 
     secrets = secrets_of(location)
     errors = (adbc_driver_manager.Error, ValueError)
+    url = location.reveal()
     try:
-        raw = driver.connect(location.reveal(), autocommit=True)
+        raw = interruptible(lambda: driver.connect(with_timeouts(url), autocommit=True))
     except (*errors, pa.ArrowException, OSError) as error:
+        if not is_plain(url):
+            raise DatabaseError(
+                f"source {source.name}: no connection; the driver's words are not shown, as they could quote"
+                " the password: the URL is not well-formed, or has a parameter that libpq does not know",
+                hint="postgresql://role:password@host:5432/database; in a password write % as %25, @ as %40,"
+                " : as %3A, / as %2F, ? as %3F, # as %23, [ as %5B, a space as %20",
+            ) from None
         problem = translated(source.name, error, secrets)
-        problem.hint = problem.hint or "is the server up, and the host in the URL right?"
+        answered = "FATAL:" in problem.message  # libpq gives no SQLSTATE here
+        problem.hint = problem.hint or (
+            "check role, password and database in the URL, and pg_hba.conf"
+            if answered
+            else "is the server up, and the host in the URL right?"
+        )
         raise problem from None
     connection = Connection(source.name, raw, errors, secrets)
     try:
         milliseconds = str(int(source.statement_timeout_seconds * 1000))
         for name, value in (
+            ("client_encoding", "UTF8"),  # the driver takes every text for UTF-8
             ("application_name", "archiver"),
             ("timezone", "UTC"),
             ("datestyle", "ISO, YMD"),
@@ -235,8 +263,11 @@ def connect_postgres(source: Database, location: Location, *, writes: bool = Fal
             ("row_security", "off"),  # rows that a policy would hide are an error, not a gap
             ("statement_timeout", milliseconds),
             ("default_transaction_read_only", "off" if writes else "on"),
+            ("default_transaction_isolation", "read committed"),
+            ("default_transaction_deferrable", "off"),  # it would wait for other sessions
         ):
             connection.run("SELECT set_config($1, $2, false)", name, value)
+        connection.run(_NO_IDLE_LIMITS)
     except BaseException:
         connection.close()
         raise

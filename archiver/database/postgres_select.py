@@ -23,6 +23,7 @@ _IN_RANGE: Final = (
     "isfinite({0}) AND {0} >= '0001-01-01 00:00:00+00'::timestamptz "
     "AND {0} < '10000-01-01 00:00:00+00'::timestamptz"
 )
+_YEARS_OF_FOUR_DIGITS: Final = "{0} >= '0001-01-01'::timestamp AND {0} < '10000-01-01'::timestamp"
 
 
 def select_list(members: Sequence[Member], source: str) -> tuple[list[str], Layout]:
@@ -98,8 +99,8 @@ def _plain(member: Member, column: Column, name: str) -> tuple[str, Kind]:  # no
         return name, "boolean"
     if typ == "timestamp":
         return (
-            f"CASE WHEN isfinite({name}) THEN to_char({name}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') "
-            f"ELSE {name}::text END"
+            f"CASE WHEN {_YEARS_OF_FOUR_DIGITS.format(name)} THEN "  # of 44 BC it would tell the year 44
+            f"to_char({name}, 'YYYY-MM-DD\"T\"HH24:MI:SS.US') ELSE {name}::text END"
         ), "text"
     return _text(typ, name), "text"
 

@@ -21,7 +21,7 @@ from archiver.columns import TIME
 from archiver.database.base import POSITION, DayCount
 from archiver.database.cursor import Cursor
 from archiver.database.mapping import TIMES, Member
-from archiver.database.sqlite_select import MOMENT, text_of
+from archiver.database.sqlite_select import MOMENT, digits, real_of, text_of
 from archiver.database.sqlite_table import named
 from archiver.event import parse_instant, read_instants
 
@@ -73,11 +73,13 @@ class SqliteByTime:
         name = self._text(member)
         if member.column is not None and self.rows.table.affinities[member.column.name] == "text":
             name = named(member.column.name)  # so that an index on it is used
+        where = f"{name} IN (SELECT value FROM json_each(?))"
+        real = real_of(member, self.rows.table)
+        if real is not None:  # by its value; which text it is, is seen afterwards
+            where = f"({where} OR {real} IN (SELECT CAST(value AS REAL) FROM json_each(?)))"
         for start in range(0, len(ids), _ASKED_AT_ONCE):
-            only = (
-                f"{name} IN (SELECT value FROM json_each(?))",
-                (json.dumps(list(ids[start : start + _ASKED_AT_ONCE])),),
-            )
+            asked = json.dumps(list(ids[start : start + _ASKED_AT_ONCE]))
+            only = where, ((asked,) if real is None else (asked, asked))
             batch = self._fetch(float("-inf"), float("inf"), only)
             if batch.num_rows:
                 yield batch.select([*_NAMES, "at"]).append_column("due", self._is_due(batch, upto))
@@ -125,18 +127,25 @@ class SqliteByTime:
     def _fetch(self, after: float, last: float, only: Only) -> pa.RecordBatch:
         """Return names, `at` and places of some rows. A text that is no UTF-8 is null."""
         rows, (where, values) = self.rows, only
-        texts = [f"{self._text(self._member(name))} AS {name}" for name in ("workspace_id", "id")]
+        members = [self._member(name) for name in ("workspace_id", "id")]
+        texts = [f"{self._text(one)} AS {one.member}" for one in members]
+        reals = {one.member: real for one in members if (real := real_of(one, rows.table)) is not None}
         times = [f"{self._text(one)} AS t{number}" for number, one in enumerate(self._times)]
         place = [
             f"{text} AS {name}"
             for text, name in zip(rows.selection.placed, rows.selection.place, strict=True)
         ]
+        told = [f"{real} AS r_{name}" for name, real in reals.items()]
         table = rows.connection.fetch(
-            f"SELECT {', '.join((*texts, *times, *place))} FROM {rows.table.relation}"
+            f"SELECT {', '.join((*texts, *times, *place, *told))} FROM {rows.table.relation}"
             f" WHERE {rows.rowid} > ? AND {rows.rowid} <= ? AND {where} ORDER BY {rows.rowid}",
             _MOST_ROWS, after, last, *values,
         )  # fmt: skip
-        columns = [_readable(column) for column in table.columns]
+        columns = [_readable(column) for column in table.columns[: table.num_columns - len(told)]]
+        for number, one in enumerate(members):
+            if one.member in reals:
+                numbers = table.column(f"r_{one.member}").cast(pa.float64()).combine_chunks()
+                columns[number] = pc.coalesce(columns[number], digits(numbers))
         at = [_instants(one) for one in columns[2 : 2 + len(times)]]
         return pa.RecordBatch.from_arrays(
             [*columns[:2], pc.coalesce(*at), *columns[2 + len(times) :]],

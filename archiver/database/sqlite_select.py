@@ -79,7 +79,7 @@ class Selection:
             if name[0] == "c" and reals in table.column_names:
                 numbers = _one(table.column(reals))
                 if numbers.null_count < len(numbers):
-                    texts = pc.coalesce(texts, _digits(numbers))
+                    texts = pc.coalesce(texts, digits(numbers))
             arrays.append(texts)
         return pa.RecordBatch.from_arrays(arrays, names=names)
 
@@ -100,9 +100,9 @@ def select(members: Sequence[Member], table: SqliteTable, source: str) -> Select
             continue
         expression, kind = _expression(member, member.column, table, source)
         expressions.append(f"{expression} AS {name}")
-        if table.affinities[member.column.name] != "text":
-            column = named(member.column.name)
-            expressions.append(f"CASE WHEN typeof({column}) = 'real' THEN {column} END AS {_REALS}{number}")
+        real = real_of(member, table)
+        if real is not None:
+            expressions.append(f"{real} AS {_REALS}{number}")
         layout.append(Fetched(member.member, kind, name))
     rowid = f"CAST({named(table.rowid)} AS TEXT)"
     key = (rowid, *_witness(members))
@@ -126,6 +126,14 @@ def text_of(member: Member, table: SqliteTable, source: str) -> str:
     if member.column is None:
         return literal(member.constant or "")
     return _expression(member, member.column, table, source)[0]
+
+
+def real_of(member: Member, table: SqliteTable) -> str | None:
+    """Return the expression for a member's value where it is REAL; None where it never is."""
+    if member.column is None or table.affinities[member.column.name] == "text":
+        return None
+    column = named(member.column.name)
+    return f"CASE WHEN typeof({column}) = 'real' THEN {column} END"
 
 
 def literal(text: str) -> str:
@@ -199,7 +207,7 @@ def _one(column: pa.ChunkedArray) -> pa.Array:
     return column.combine_chunks() if column.num_chunks != 1 else column.chunk(0)
 
 
-def _digits(reals: pa.Array) -> pa.StringArray:
+def digits(reals: pa.Array) -> pa.StringArray:
     """Return numbers with the fewest digits that read back as the same number."""
     texts = reals.cast(pa.float64()).cast(pa.string())
     for theirs, ours in (("inf", "Infinity"), ("-inf", "-Infinity")):

@@ -92,9 +92,8 @@ class Xid8:
             raise SourceError(
                 f"source {self.source}: the server has come to transaction {xmin}, but rows were read up"
                 f" to {cursor.bound} before: an older copy of it was restored",
-                hint="numbers come again there, and rows could be passed over:"
-                f" `archiver run --rewind {self.source}` reads from the first row, and what is archived counts"
-                " as duplicate",
+                hint="numbers come again there, and rows could be passed over: `archiver run --rewind"
+                f" {self.source}` reads from the first row, and what is archived counts as duplicate",
             )
         seconds, began = connection.rows(_OLDEST)[0]
         if began is None:

@@ -21,6 +21,7 @@ WRITERS = 4
 class Playground:
     """See the module's words."""
 
+    url: str
     strategy: str
     source: Database
     rows: PostgresRows
@@ -64,4 +65,6 @@ def playground(database: PostgresDatabase, strategy: str) -> Iterator[Playground
         assert isinstance(rows, PostgresRows)
         sessions = [open_ones.enter_context(database.session(autocommit=True)) for _ in range(WRITERS)]
         ((most,),) = database.query("SELECT current_setting('max_prepared_transactions')::int4")
-        yield Playground(strategy, source_of(database.url, **settings), rows, sessions, most > 0)
+        yield Playground(
+            database.url, strategy, source_of(database.url, **settings), rows, sessions, most > 0
+        )
