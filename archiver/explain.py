@@ -31,6 +31,8 @@ class Place:
         input, ordinal, received_at: The delivery or file it came from, its number in the batch,
             and when it came. JSON-lines archives do not keep them; they are None there.
         body: As it was delivered; None if it is not UTF-8.
+        cursor: Of a batch of rows of a database: `before` (None: it began with the first row) and
+            `after`, as the commit has them. The row lies behind the one, at or before the other.
     """
 
     what: Literal["archived", "supplement", "quarantined"]
@@ -50,6 +52,7 @@ class Place:
     detail: str | None
     body: str | None
     compacted_by: int | None = None
+    cursor: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -98,6 +101,7 @@ def explain(
                 reason=found.reason,
                 detail=found.detail,
                 body=_text(found.body),
+                cursor=_cursor_of(commit),
             )
         )
     return places
@@ -169,7 +173,13 @@ def _rows(archive: Archive, file: DataFile, event_id: str, commits: _Commits) ->
             detail=None,
             body=row["body"],
             compacted_by=own.sequence if own.content.operation == "compact" else None,
+            cursor=_cursor_of(commit),
         )
+
+
+def _cursor_of(commit: Commit) -> dict[str, Any] | None:
+    source = commit.content.source
+    return {name: source.get(name) for name in ("before", "after")} if "after" in source else None
 
 
 def _input_of(commit: Commit, ordinal: int) -> str | None:

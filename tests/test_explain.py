@@ -14,7 +14,11 @@ from archiver.compact import compact
 from archiver.errors import ObjectNotFoundError
 from archiver.explain import explain
 from archiver.index import manifest
+from tests.calling import Archiver, archiver
+from tests.sqlite_rows import URL, new_app, url_of
 from tests.support import alert, archive_bodies, event, new_archive
+
+__all__ = ["archiver"]  # a fixture: pytest finds it here by name
 
 
 def test_twins_supplements_and_conflicts_are_told_with_their_commits(tmp_path: Path) -> None:
@@ -142,3 +146,21 @@ def test_what_json_lines_do_not_keep_is_not_invented(tmp_path: Path, data_format
     (place,) = explain(archive, "a")
     assert (place.input, place.ordinal, place.received_at) == (None, None, None)
     assert (place.source, place.commit, place.row) == ("spool", 1, 1)
+
+
+def test_a_row_is_told_with_the_stretch_of_its_table_that_its_commit_read(
+    tmp_path: Path, archiver: Archiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = new_app(tmp_path)
+    monkeypatch.setenv(URL, url_of(app.path))
+    settings = tmp_path / "archiver.toml"
+    settings.write_text(
+        f'[archive]\nlocation = "{tmp_path / "archive"}"\n'
+        f'[sources.app]\ntype = "database"\nurl_env = "{URL}"\ntable = "events"\n'
+    )
+    for name in "ab":
+        app.insert_row(id=name)
+        assert archiver("run", "-c", settings).code == 0
+    said = {name: archiver("explain", name, "-c", settings).out for name in "ab"}
+    assert "  read       events, from the first row, up to 1, key 1 (rowid)\n" in said["a"]
+    assert "  read       events, behind 1, key 1, up to 2, key 2 (rowid)\n" in said["b"]

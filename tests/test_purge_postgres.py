@@ -16,6 +16,7 @@ from archiver.database.connection import DatabaseError
 from archiver.database.open import open_old_rows
 from archiver.database.postgres_old import open_postgres_old
 from archiver.errors import ConfigError, SourceError
+from archiver.purge.run import _Purge
 from tests.calling import Archiver, archiver
 from tests.database.tables import URL_ENV, XID, events_table, source_of
 from tests.purging import Purging, after_proof, ago, purging, wait_for_a_lock
@@ -299,3 +300,52 @@ def test_a_command_that_fails_half_way_says_how_many_rows_are_gone(
     assert "ERROR: never" in done.err
     assert "nothing of this transaction was deleted" in done.err
     assert purging.ids() == ["c"]
+
+
+def test_a_column_that_comes_while_it_runs_is_not_deleted_unseen(
+    purging: Purging, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("archiver.purge.run._PAGE_ROWS", 2)
+    purging.create()
+    purging.insert(*"abcd")
+    purging.run()
+    place = _Purge._place
+
+    def between_pages(self: _Purge, page: Any) -> Any:
+        purging.database.execute("ALTER TABLE events ADD COLUMN case_number text")
+        purging.database.execute("UPDATE events SET case_number = '7'")
+        return place(self, page)
+
+    monkeypatch.setattr(_Purge, "_place", between_pages)
+    with pytest.raises(SourceError, match="got other columns meanwhile"):
+        purging.purge()
+    assert purging.ids() == ["c", "d"]
+
+
+def test_a_partition_whose_parent_has_rows_that_point_to_it_is_refused(purging: Purging) -> None:
+    purging.database.execute(
+        events_table(XID, key="id text", name="root").rstrip(";")
+        + " PARTITION BY RANGE (created_at); ALTER TABLE root ADD PRIMARY KEY (id, created_at);"
+        "CREATE TABLE events PARTITION OF root DEFAULT;"
+        "CREATE TABLE notes (id text, at timestamptz, FOREIGN KEY (id, at) REFERENCES root ON DELETE CASCADE)"
+    )
+    purging.insert("a")
+    purging.run()
+    with pytest.raises(ConfigError, match="would delete or change rows of notes"):
+        purging.purge()
+
+
+def test_a_key_that_cascades_and_came_while_it_runs_stops_the_transaction(
+    purging: Purging, after_proof: Callable[[Callable[[], Any]], None]
+) -> None:
+    purging.create()
+    purging.insert("a")
+    purging.run()
+    notes = (
+        "CREATE TABLE notes (event text REFERENCES events ON DELETE CASCADE);INSERT INTO notes VALUES ('a')"
+    )
+    after_proof(lambda: purging.database.execute(notes))
+    with pytest.raises(ConfigError, match="would delete or change rows of notes"):
+        purging.purge()
+    assert purging.ids() == ["a"]
+    assert purging.database.query("SELECT count(*) FROM notes") == [(1,)]

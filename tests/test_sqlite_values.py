@@ -109,6 +109,14 @@ def _with(app: App, **changes: Any) -> Any:
     return replace(app.source, **changes)
 
 
+def test_hashes_as_bytes_are_hexadecimal_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    app = new_app(tmp_path, TABLE.rstrip().removesuffix(")") + ", event_hash BLOB, previous_event_hash TEXT)")
+    monkeypatch.setenv(URL, url_of(app.path))
+    told = _body(app, event_hash=b"\xab" * 32, previous_event_hash=b"\x01" * 32)
+    assert told["event_hash"] == f'"{"ab" * 32}"'
+    assert told["previous_event_hash"] == f'"{"01" * 32}"'
+
+
 def test_null_is_left_out(app: App) -> None:
     assert not {"note", "any", "raw", "metadata"} & set(_body(app, id="a"))
 

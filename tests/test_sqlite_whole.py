@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.calling import Archiver, archiver
+from tests.purging import after_proof
 from tests.sqlite_rows import INSERT, TABLE, URL, App, new_app, url_of
 
 
@@ -25,7 +26,7 @@ def app(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> App:
     return made
 
 
-__all__ = ["archiver"]  # a fixture: pytest finds it here by name
+__all__ = ["after_proof", "archiver"]  # fixtures: pytest finds them here by name
 
 Ask = Callable[..., dict[str, Any]]
 
@@ -118,6 +119,29 @@ def test_a_row_in_quarantine_is_told_as_one_and_a_corrected_mapping_is_read_by_a
     assert "at byte" not in listed.out
     assert ask("quarantine", "list")["entries"][0]["shape"] == "row"
     path.write_text(right + 'columns = { metadata = "details" }\n')
-    assert ask("quarantine", "requeue", "--all", code=3)["archived"] == 0  # its body is as it was made
+    assert ask("quarantine", "requeue", "--all")["archived"] == 0  # its body is as it was made
     assert ask("run")["read"] == 0
     assert ask("run", "--rewind", "app")["archived"] == 1
+
+
+def test_a_column_that_comes_while_it_runs_is_not_deleted_unseen(
+    app: App, archiver: Archiver, ask: Ask, after_proof: Callable[[Callable[[], Any]], None]
+) -> None:
+    _days_ago(app, "a", "b", days=5)
+    ask("run")
+    after_proof(lambda: app.execute("ALTER TABLE events ADD COLUMN case_number TEXT"))
+    done = archiver("purge", "app", "--older-than", "2d", "-c", app.path.parent / "archiver.toml")
+    assert done.code == 1
+    assert "events got other columns meanwhile" in done.err
+    with closing(sqlite3.connect(app.path)) as connection:
+        assert connection.execute("SELECT id FROM events").fetchall() == [("a",), ("b",)]
+
+
+def test_a_run_that_could_not_look_does_not_say_that_there_is_nothing_new(
+    app: App, archiver: Archiver
+) -> None:
+    settings = app.path.parent / "archiver.toml"
+    assert archiver("run", "-c", settings).out.startswith("nothing new\n")
+    app.path.unlink()
+    lost = archiver("run", "-c", settings)
+    assert (lost.code, lost.out.splitlines()[0]) == (1, "nothing archived")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from archiver.cli.common import EXIT_CODES, Context, archive_options, as_of_option, printable
@@ -46,6 +48,7 @@ def explain_command(context: Context, event_id: str, workspace: str | None, scan
             "event time": place.event_time,
             "received": f"{place.received_at or 'at a time not kept'} by {place.source}",
             "input": f"{place.input}, element {place.ordinal} of its batch" if place.input else None,
+            "read": _span_text(place.cursor),
             "commit": f"{place.commit} of {place.committed_at}, batch {place.batch}",
             "compacted": f"by commit {place.compacted_by}" if place.compacted_by is not None else None,
             "object": place.object + (f", row {place.row}" if place.row is not None else ""),
@@ -57,3 +60,18 @@ def explain_command(context: Context, event_id: str, workspace: str | None, scan
         "\n".join(lines).rstrip(),
         {"message_type": "explanation", "id": event_id, "places": [place.to_json() for place in places]},
     )
+
+
+def _span_text(cursor: dict[str, Any] | None) -> str | None:
+    """Say from where to where the batch was read, of a database's table."""
+    after = cursor["after"] if cursor else None
+    if cursor is None or not isinstance(after, dict):
+        return None
+    before = cursor["before"]
+    since = f"behind {_place_text(before)}" if isinstance(before, dict) else "from the first row"
+    return f"{after.get('table')}, {since}, up to {_place_text(after)} ({after.get('strategy')})"
+
+
+def _place_text(cursor: dict[str, Any]) -> str:
+    key = cursor.get("key")
+    return f"{cursor.get('position')}, key {', '.join(map(str, key if isinstance(key, list) else []))}"

@@ -44,7 +44,10 @@ def run_text(report: RunReport) -> str:
     lines = []
     if not report.commits:
         is_of_spools = not report.acknowledged_only and not report.databases
-        lines.append("nothing new in the spool" if is_of_spools else "nothing new")
+        # Whoever could not look does not know whether there is anything.
+        has_looked = not report.databases or all(one["went_well"] for one in report.databases.values())
+        nothing = "nothing new" if has_looked else "nothing archived"
+        lines.append("nothing new in the spool" if is_of_spools else nothing)
     else:
         rate = counts.read / report.seconds if report.seconds else 0.0
         lines += [

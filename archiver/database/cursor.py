@@ -20,12 +20,14 @@ class Origin:
         timeline: PostgreSQL's; it grows with each restore and each fail-over. 0 elsewhere.
         database: PostgreSQL's oid of it; empty elsewhere.
         table: Its name, or `query` and a digest of its text.
+        columns: Those of the position and the key, in their order; none of SQLite, which has its rowid.
     """
 
     server: str
     timeline: int
     database: str
     table: str
+    columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Cursor:
             "timeline": self.origin.timeline,
             "database": self.origin.database,
             "table": self.origin.table,
+            "columns": list(self.origin.columns),
             "position": self.position,
             "key": list(self.key),
             "bound": self.bound,
@@ -68,17 +71,19 @@ class Cursor:
         """
         try:
             texts = {name: tree[name] for name in _TEXTS}
-            key, timeline = tree["key"], tree["timeline"]
+            key, timeline, columns = tree["key"], tree["timeline"], tree["columns"]
             if tree["format"] != _FORMAT or type(timeline) is not int or not isinstance(key, list):
                 raise ValueError
-            if not all(isinstance(one, str) for one in (*texts.values(), *key)):
+            if not isinstance(columns, list):
+                raise ValueError
+            if not all(isinstance(one, str) for one in (*texts.values(), *key, *columns)):
                 raise ValueError
         except (KeyError, TypeError, ValueError):
             raise IntegrityError(
                 f"source {source}: the ledger holds no cursor that this version can read",
                 hint="a newer version of archiver wrote it, or another kind of source has this name",
             ) from None
-        origin = Origin(texts["server"], timeline, texts["database"], texts["table"])
+        origin = Origin(texts["server"], timeline, texts["database"], texts["table"], tuple(columns))
         return Cursor(texts["strategy"], origin, texts["position"], tuple(key), texts["bound"])
 
     def at(self, position: str, key: tuple[str, ...]) -> Cursor:

@@ -19,6 +19,7 @@ from archiver.errors import ConfigError
 KNOWN: Final[dict[str, str]] = {"workspace_id": columns.TEXT, **columns.EVENT_MEMBERS}
 REQUIRED: Final = ("id", "workspace_id", "actor_id", "action")
 TIMES: Final = ("created_at", "occurred_at")
+HASHES: Final = frozenset({"event_hash", "previous_event_hash"})  # as bytes they are written in hex digits
 # By these a delivery is told from a row.
 _TAKEN: Final = frozenset({"event_type"})
 

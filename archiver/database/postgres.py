@@ -174,8 +174,9 @@ def open_postgres(source: Database, location: Location, *, writes: bool = False)
         expressions, layout = select_list(members, source.name)
         rows = PostgresRows(
             source, connection, table, members, key, how,
-            Origin(server, timeline, database, table.name), layout, expressions,
+            Origin(server, timeline, database, table.name, (how.position, *key)), layout, expressions,
         )  # fmt: skip
+        _refuse_unknown_types(rows)
         if table.is_query:
             _refuse_nulls(rows)
     except BaseException:
@@ -194,6 +195,17 @@ def _strategy(source: Database, table: Table, connection: Connection, *, checks_
     if source.strategy == "xid8" or (source.strategy == "auto" and has_xid8):
         return Xid8.of(source, table)
     return Settled.of(source, table, connection, checks_rights=checks_rights)
+
+
+def _refuse_unknown_types(rows: PostgresRows) -> None:
+    """The cursor's texts are cast to the columns' types, which must be found by their names."""
+    for name in (rows.how.position, *rows.key):
+        if rows.connection.value("SELECT to_regtype($1)::text", rows.type_of(name)) is None:
+            raise ConfigError(
+                f"source {rows.source.name}: {name!r:.80} is of type {rows.type_of(name):.80}, which is in no"
+                " schema of this role's search_path",
+                hint="ALTER ROLE … SET search_path = …, with the schema of the type; or name another `key`",
+            )
 
 
 def _refuse_nulls(rows: PostgresRows) -> None:

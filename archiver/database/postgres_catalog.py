@@ -113,8 +113,8 @@ def describe(connection: Connection, source: Database) -> Table:
     if not found:
         raise ConfigError(
             f"source {source.name}: there is no table {source.table!r:.120} that this role can see",
-            hint='write it with its schema, as in "public.audit_events"; nothing was taken, and the cursor'
-            " is where it was",
+            hint="was it renamed, or may the role not use its schema? Write it with the schema, as in"
+            ' "public.audit_events"; nothing was taken, and the cursor is where it was',
         )
     oid, schema, name, kind = found[0]
     if kind not in "rpvmf":

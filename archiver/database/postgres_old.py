@@ -36,9 +36,13 @@ _IN_USE: Final = ("55P03", "40P01", "40001")
 # Deleting a row would delete or change rows that point to it.
 _DRAGGED: Final = """
 SELECT conname::text, conrelid::regclass::text FROM pg_constraint
-WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd') AND conparentid = 0
+WHERE contype = 'f' AND confdeltype IN ('c', 'n', 'd')
   AND (confrelid = $1::oid OR confrelid IN (SELECT relid FROM pg_partition_tree($1::oid::regclass)))
-ORDER BY 1 LIMIT 1
+ORDER BY conparentid <> 0, 1 LIMIT 1
+"""
+_NAMES: Final = """
+SELECT attname::text FROM pg_attribute
+WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY attnum
 """
 
 
@@ -138,6 +142,11 @@ class PostgresOldRows(PostgresByTime):
         )
         if len(set(deleted)) < len(deleted) or not set(deleted) <= set(keys):
             raise self._ambiguous()
+        # The DELETE has locked the table, so its columns stay as they are until the transaction ends.
+        names = tuple(name for (name,) in connection.rows(_NAMES, table))
+        if names != tuple(one.name for one in self.rows.table.columns):
+            raise self._altered()
+        _refuse_dragged(self.rows.source, connection, self.rows.table)
         outcomes: dict[tuple[str, ...], Outcome] = dict.fromkeys(deleted, "deleted")
         if len(outcomes) < len(keys):
             left = connection.rows(
@@ -181,6 +190,13 @@ class PostgresOldRows(PostgresByTime):
             hint="tables that inherit from it have keys of their own: purge them as sources of their own",
         )
 
+    def _altered(self) -> SourceError:
+        return SourceError(
+            f"source {self.rows.source.name}: {self.rows.table.name} got other columns meanwhile, which were"
+            " not compared; nothing of this transaction was deleted",
+            hint="run again: rows are compared with their columns of then",
+        )
+
     def _explained(self, error: DatabaseError) -> DatabaseError:
         hint = error.hint
         if error.sqlstate == "42501":
@@ -214,17 +230,21 @@ def _check(source: Database, connection: Connection, table: Table, *, deletes: b
             f"{here}: {table.name} is a query or a view: nothing can be deleted from it by row",
             hint="name the table itself",
         )
-    if dragged := connection.rows(_DRAGGED, table.oid):
-        constraint, other = dragged[0]
-        raise ConfigError(
-            f"{here}: deleting rows of {table.name} would delete or change rows of {other}, which are not"
-            f" archived (constraint {constraint})",
-            hint="make the foreign key ON DELETE NO ACTION, or purge by a program of your own",
-        )
+    _refuse_dragged(source, connection, table)
     if not deletes:
         connection.run("SELECT set_config('default_transaction_read_only', 'on', false)")
     elif not connection.value("SELECT has_table_privilege($1::oid, 'DELETE')", table.oid):
         raise SourceError(
             f"{here}: this role may not delete from {table.name}",
             hint=f"GRANT DELETE ON {table.relation} TO the role; or look first, with --dry-run",
+        )
+
+
+def _refuse_dragged(source: Database, connection: Connection, table: Table) -> None:
+    if dragged := connection.rows(_DRAGGED, table.oid):
+        constraint, other = dragged[0]
+        raise ConfigError(
+            f"source {source.name}: deleting rows of {table.name} would delete or change rows of {other},"
+            f" which are not archived (constraint {constraint})",
+            hint="make the foreign key ON DELETE NO ACTION, or purge by a program of your own",
         )

@@ -12,7 +12,7 @@ from typing import Final
 
 from archiver import columns
 from archiver.database.fetched import Fetched, Kind, Layout
-from archiver.database.mapping import Column, Member
+from archiver.database.mapping import HASHES, Column, Member
 from archiver.database.postgres_catalog import quoted
 from archiver.errors import ConfigError
 
@@ -79,6 +79,8 @@ def _instant(member: Member, column: str, source: str) -> str | None:
 
 def _plain(member: Member, column: Column, name: str) -> tuple[str, Kind]:  # noqa: PLR0911  (a table)
     typ = column.type
+    if member.member in HASHES and typ == "bytea":
+        return f"encode({name}, 'hex')", "text"
     if member.kind == columns.TEXT:
         return _text(typ, name), "text"
     if typ == "jsonb":

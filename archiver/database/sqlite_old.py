@@ -22,8 +22,8 @@ from archiver.database.old import VERSION, Outcome
 from archiver.database.settings import Database, Location
 from archiver.database.sqlite import open_sqlite
 from archiver.database.sqlite_by_time import SqliteByTime
-from archiver.database.sqlite_table import SqliteTable, named
-from archiver.errors import ConfigError
+from archiver.database.sqlite_table import SqliteTable, column_names, named
+from archiver.errors import ConfigError, SourceError
 
 # Deleting a row would delete or change rows that point to it.
 _DRAGGED: Final = """
@@ -104,6 +104,13 @@ class SqliteOldRows(SqliteByTime):
             raise _explained(error) from None
 
     def _delete(self, keys: Sequence[tuple[str, ...]], versions: Sequence[str]) -> list[Outcome]:
+        table = self.rows.table
+        if column_names(self.rows.connection, table.name) != tuple(one.name for one in table.columns):
+            raise SourceError(
+                f"source {self.rows.source.name}: {table.name} got other columns meanwhile, which were not"
+                " compared; nothing of this transaction was deleted",
+                hint="run again: rows are compared with their columns of then",
+            )
         there = self._versions(keys)
         outcomes: list[Outcome] = []
         for key, version in zip(keys, versions, strict=True):

@@ -17,7 +17,7 @@ import pyarrow.compute as pc
 from archiver import columns
 from archiver.database.base import KEY, POSITION
 from archiver.database.fetched import Fetched, Kind, Layout
-from archiver.database.mapping import Column, Member
+from archiver.database.mapping import HASHES, Column, Member
 from archiver.database.sqlite_table import SqliteTable, named
 from archiver.errors import ConfigError
 
@@ -147,8 +147,9 @@ def _expression(member: Member, of: Column, table: SqliteTable, source: str) -> 
     # Of REAL there is nothing here: it comes by itself. A column of text holds none: what is written into
     # it becomes text; the other branch is for the file that breaks that rule.
     real = f"printf('%!.17g', {column})" if affinity == "text" else "NULL"
+    prefix = "" if member.member in HASHES else "'\\x' || "
     text = (
-        f"CASE typeof({column}) WHEN 'text' THEN {column} WHEN 'blob' THEN '\\x' || lower(hex({column}))"
+        f"CASE typeof({column}) WHEN 'text' THEN {column} WHEN 'blob' THEN {prefix}lower(hex({column}))"
         f" WHEN 'real' THEN {real} ELSE CAST({column} AS TEXT) END"
     )
     if member.kind == columns.INSTANT:

@@ -112,6 +112,14 @@ def describe(connection: SqliteConnection, source: Database) -> SqliteTable:
     )
 
 
+def column_names(connection: SqliteConnection, table: str) -> tuple[str, ...]:
+    """Return the names of the table's columns, as they are now, in their order."""
+    found = connection.rows(
+        "SELECT name FROM pragma_table_xinfo(?, 'main') WHERE hidden <> ? ORDER BY cid", table, _HIDDEN
+    )
+    return tuple(name for (name,) in found)
+
+
 def _found(connection: SqliteConnection, source: Database) -> tuple[str, str, bool, bool]:
     """Return the table's name as the database has it, its kind, and whether it is WITHOUT ROWID, STRICT."""
     tables = {

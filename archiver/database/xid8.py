@@ -21,7 +21,11 @@ from archiver.database.settings import Database
 from archiver.errors import ConfigError, SourceError
 
 _DEFAULT: Final = "pg_current_xact_id()"
-_XMIN: Final = "SELECT pg_snapshot_xmin(pg_current_snapshot())::text"
+_XMIN: Final = """
+SELECT pg_snapshot_xmin(now)::text, pg_snapshot_xmin(now) < pg_snapshot_xmax(now),
+       pg_has_role(current_user, 'pg_read_all_stats', 'USAGE')
+FROM (SELECT pg_current_snapshot() AS now) AS one
+"""
 # Of transactions with a number, the one that began first; of any database of the server.
 _OLDEST: Final = """
 SELECT greatest(0, extract(epoch FROM clock_timestamp() - min(began)))::float8, min(began)::text
@@ -87,7 +91,7 @@ class Xid8:
 
     def bound(self, connection: Connection, cursor: Cursor | None) -> Bound:
         self._refuse_foreign_numbers(connection)
-        xmin = str(connection.value(_XMIN))
+        xmin, is_held, sees_all = connection.rows(_XMIN)[0]
         if cursor is not None and int(xmin) < int(cursor.bound or 0):
             raise SourceError(
                 f"source {self.source}: the server has come to transaction {xmin}, but rows were read up"
@@ -96,6 +100,10 @@ class Xid8:
                 f" {self.source}` reads from the first row, and what is archived counts as duplicate",
             )
         seconds, began = connection.rows(_OLDEST)[0]
+        if is_held and began is None and not sees_all:
+            return Bound(
+                xmin, 0.0, "an older transaction is still open; GRANT pg_read_all_stats shows since when"
+            )
         if began is None:
             return Bound(xmin)
         return Bound(xmin, float(seconds), f"a transaction that began at {began} is still open")

@@ -163,7 +163,7 @@ class DatabaseSource:
         except SourceError as error:
             log.warning("how many rows wait could not be counted: %s", error.message)
         if bound.why and (self.lag.rows or bound.value is None):
-            log.warning("source %s: %d rows wait: %s", self.name, self.lag.rows, bound.why)
+            log.warning("source %s: rows wait (%d): %s", self.name, self.lag.rows, bound.why)
 
     def backlog(self) -> Backlog:
         return Backlog()
@@ -187,6 +187,7 @@ def known_cursor(source: str, rows: Rows | OldRows, said: Any) -> Cursor:
             ("the database", known.database, found.database),
             ("the table", known.table, found.table),
             ("key columns", len(cursor.key), rows.keys),
+            ("position and key", ", ".join(known.columns), ", ".join(found.columns)),
         )
         if was != now
     ]
@@ -264,6 +265,12 @@ class DatabaseBatch:
         row %= part.num_rows
         position = part[POSITION][row].as_py()
         key = tuple(part[f"{KEY}{number}"][row].as_py() for number in range(self.rows.keys))
+        if position is None or None in key:
+            raise SourceError(
+                f"source {self.settings.name}: a row came whose position or key is null: no run could go on"
+                " behind it",
+                hint="leave such rows out in the query, or name other columns; the cursor is where it was",
+            )
         return Cursor(self.rows.strategy, self.rows.origin, position, key, self.bound.value or "")
 
     def _fitting(self, rows: pa.RecordBatch) -> int:

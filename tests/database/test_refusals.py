@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -96,6 +97,11 @@ REFUSED: dict[str, tuple[str, dict, str, str]] = {
     ),
     "a table with children": (
         events_table(XID) + "CREATE TABLE child () INHERITS (events);", {}, "'child' inherits", "partitions",
+    ),
+    "a key of a type that is not found": (
+        "DROP SCHEMA IF EXISTS away CASCADE; CREATE SCHEMA away; CREATE TYPE away.mood AS ENUM ('a');"
+        + events_table(XID, key="id away.mood PRIMARY KEY"),
+        {}, "'id' is of type \"mood\"", "search_path",
     ),
     "no such table": ("SELECT 1;", {}, "no table 'events'", "schema"),
     "a sequence": ("CREATE SEQUENCE events;", {}, "no table and no view", ""),
@@ -210,6 +216,47 @@ def test_row_level_security_is_refused(shared: PostgresDatabase) -> None:
         key = {"query": "SELECT * FROM events", "table": None, "key": ("id",)}
         with pytest.raises(SourceError, match="row-level security"), opened(url, **key):
             pass
+
+
+def test_what_is_waited_for_is_told_to_a_role_that_may_not_see_it(shared: PostgresDatabase) -> None:
+    shared.execute(events_table(XID))
+    with shared.role() as url, shared.session() as writer:
+        _granted(shared, url)
+        assert _bound(shared, url).why == ""
+        writer.run("INSERT INTO events (id) VALUES ('a')")
+        shared.execute("INSERT INTO events (id) VALUES ('b')")
+        assert "an older transaction is still open" in _bound(shared, url).why
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "client_encoding = 'LATIN1'",
+        "default_transaction_isolation = 'serializable'",
+        "default_transaction_deferrable = on",
+        "idle_in_transaction_session_timeout = '50ms'",
+        "idle_session_timeout = '50ms'",
+        "datestyle = 'SQL, DMY'",
+        "timezone = 'Asia/Kolkata'",
+    ],
+)
+def test_settings_of_the_role_change_nothing(setting: str, shared: PostgresDatabase) -> None:
+    shared.execute(events_table(XID, "note text") + "INSERT INTO events (id, note) VALUES ('a', 'grün');")
+    with shared.role() as url:
+        name = _granted(shared, url)
+        shared.execute(f"ALTER ROLE {name} SET {setting}", superuser=True)
+        with opened(url) as rows:
+            bound = rows.bound(None)
+            with rows.page(None, bound, 10) as pages:
+                (page,) = pages
+                time.sleep(0.2)
+            page.validate(full=True)
+            column = next(one.column for one in rows.layout if one.member == "note")
+            assert page[column].to_pylist() == ["grün"]
+            isolation = (
+                "SELECT current_setting('transaction_isolation'), current_setting('transaction_deferrable')"
+            )
+            assert rows.connection.rows(isolation) == [("read committed", "off")]  # type: ignore[attr-defined]
 
 
 def test_what_is_waited_for_is_told(shared: PostgresDatabase) -> None:

@@ -105,6 +105,16 @@ def test_another_table_strategy_or_key_stops_the_run(postgres: PostgresDatabase,
     assert json.dumps(archive.ledger.snapshot.cursors["app"]).count("xid8") == 1
 
 
+def test_another_key_of_as_many_columns_stops_the_run(postgres: PostgresDatabase, tmp_path: Path) -> None:
+    """Behind the value of one column rows of the same transaction could be passed over by another."""
+    _two_rows(postgres, events_table(XID, "other text NOT NULL UNIQUE DEFAULT gen_random_uuid()"))
+    archive = new_archive(tmp_path / "archive")
+    assert archived(archive, source_of(postgres.url)).counts.archived == 2
+    (problem,) = archived(archive, source_of(postgres.url, key=("other",))).problems
+    assert "position and key 'xid, id', now 'xid, other'" in problem
+    assert "--rewind" in problem
+
+
 @pytest.mark.parametrize("batch_rows", [1, 2, 100])
 def test_rewind_archives_nothing_twice(postgres: PostgresDatabase, tmp_path: Path, batch_rows: int) -> None:
     postgres.execute(events_table(XID) + "INSERT INTO events (id) SELECT n FROM generate_series(1, 7) AS n")

@@ -41,6 +41,22 @@ def _told(error: BaseException) -> str:
         "postgresql://role:one:{0}@127.0.0.1:1/db",
         "postgresql://role:{0}%zz@127.0.0.1:1/db",
         "postgresql://role:{0}",
+        *(
+            "postgresql://role:{0}" + one + "s3cr3t@127.0.0.1:1/db"
+            for one in ("%zz", "%", " ", "[", "@", "/", "?", "#")
+        ),
+        *(
+            "postgresql://role:s3cr3t" + one + "{0}@127.0.0.1:1/db"
+            for one in ("%00", "\t", "]", "@", "/", "&=")
+        ),
+        "postgresql://role:{0}%zz",
+        "postgresql:/role:{0} x@127.0.0.1:1/db",
+        "postgresql:password={0} s3cr3t x",
+        "postgresql://127.0.0.1:1/db?user=role&passwd={0}%zz",
+        "postgresql://127.0.0.1:1/db?{0}%zz",
+        "postgresql://role:x@127.0.0.1:1/db?sslmode={0}",
+        "postgresql://role:x@127.0.0.1:1/db?connect_timeout={0}",
+        "postgresql://role:x@127.0.0.1:{0}%zz/db",
         "mysql://role:{0}@127.0.0.1/db",
         "{0}",
     ],

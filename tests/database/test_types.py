@@ -188,6 +188,22 @@ def test_a_row_that_is_no_valid_event_is_quarantined_with_its_body(
     check_archive(archive.store, events={"good"})
 
 
+def test_hashes_in_columns_of_bytes_are_archived_as_hexadecimal_digits(
+    postgres: PostgresDatabase, archive: Archive
+) -> None:
+    postgres.execute(
+        events_table("event_hash bytea", "previous_event_hash bytea", "salt bytea", XID)
+        + f"INSERT INTO events (id, event_hash, salt) VALUES ('a', '\\x{'aB' * 32}', '\\xff');"
+        "INSERT INTO events (id, event_hash) VALUES ('short', '\\xab');"
+    )
+    report = archived(archive, source_of(postgres.url))
+    assert (report.counts.archived, report.reasons) == (1, {"invalid": 1})
+    (told,) = rows_of(archive)
+    assert (told["event_hash"], told["previous_event_hash"]) == ("ab" * 32, None)
+    assert told["extra"] == '{"salt":"\\\\xff"}'
+    check_archive(archive.store, events={"a"})
+
+
 def test_a_text_cannot_add_members_to_a_body(postgres: PostgresDatabase, archive: Archive) -> None:
     for number, text in enumerate(('1, "id": "forged"', '{}, "id": "forged"', '"x", "id": "forged"', "1} {")):
         postgres.execute(

@@ -198,7 +198,7 @@ CHANGES: dict[Rule, tuple[Change, ...]] = {
 
 NOT_IN_THE_CODE: dict[Rule, str] = {
     Rule.BASE_KEPT: "step 3 looks into the folded state, which holds the batches since the first commit",
-    Rule.CURSOR_AS_OF_BASE: "no source with a cursor yet",
+    Rule.CURSOR_AS_OF_BASE: "a batch of rows takes the cursor once, with `base`, and nobody adopts it",
     Rule.CURSOR_AT_THE_HEAD: "the moves after `base` are not kept apart: there is nothing else to look at",
 }
 
