@@ -177,7 +177,10 @@ def decode(
         else:
             table = _from_lines(bodies_of(content, key), key, dataset)
     except (pa.ArrowException, OSError) as error:
-        raise IntegrityError(f"{key}: cannot be read as {suffix_of(key)}: {error}"[:400]) from error
+        raise IntegrityError(
+            f"{key}: cannot be read as {suffix_of(key)}: {error}"[:400],
+            hint="the archive was damaged: run `archiver verify`, restore the file from a copy",
+        ) from error
     return (table if where is None else table.filter(where)).select(wanted)
 
 

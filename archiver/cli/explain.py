@@ -73,5 +73,7 @@ def _span_text(cursor: dict[str, Any] | None) -> str | None:
 
 
 def _place_text(cursor: dict[str, Any]) -> str:
-    key = cursor.get("key")
-    return f"{cursor.get('position')}, key {', '.join(map(str, key if isinstance(key, list) else []))}"
+    position, key = str(cursor.get("position")), cursor.get("key")
+    if cursor.get("strategy") == "rowid" or not isinstance(key, list):
+        return position  # of SQLite it tells a row apart by itself
+    return f"{position}, key {', '.join(map(str, key))}"

@@ -138,7 +138,7 @@ def _text(report: PurgeReport, *, is_allowed: bool) -> str:
         told += f" in {plural(report.transactions, 'transaction')}, {report.seconds:.1f} s"
     lines.append(told)
     if report.gone:
-        lines.append(f"{plural(report.gone, 'row')} were deleted by others meanwhile")
+        lines.append(f"{plural(report.gone, 'row was', 'rows were')} deleted by others meanwhile")
     for reason, words in _STAYED.items():
         if rows := report.stayed.get(reason):
             lines.append(f"stay: {rows:,} {words}")

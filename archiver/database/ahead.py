@@ -1,4 +1,4 @@
-"""Reading some megabytes ahead, in a thread of its own.
+"""Asking a database in a thread of its own: for an answer, or for a stream, some megabytes ahead.
 
 The server goes on working while what it sent is judged and written. And a driver that takes
 Ctrl-C for itself, as ADBC's does in the main thread, cannot do so here: whoever waits for the

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import pyarrow as pa
 
+from archiver.database.ahead import interruptible
 from archiver.database.connection import Connection, DatabaseError, secrets_of, translated
 from archiver.database.settings import Database, Location
 from archiver.errors import ConfigError, SourceError
@@ -65,10 +66,16 @@ class SqliteConnection(Connection):
         The driver takes a column's type from the first batch, and fails when a later one has
         another; so all of it is one batch.
         """
-        with self._told(), self._raw.cursor() as cursor:
-            cursor.adbc_statement.set_options(**{_BATCH_ROWS: str(max(1, rows))})
-            cursor.execute(sql, values or None)
-            return cursor.fetch_arrow_table()
+
+        def answer() -> pa.Table:
+            with cursor:
+                cursor.adbc_statement.set_options(**{_BATCH_ROWS: str(max(1, rows))})
+                cursor.execute(sql, values or None)
+                return cursor.fetch_arrow_table()
+
+        with self._told():
+            cursor = self._raw.cursor()
+            return interruptible(answer, lambda: self._cancel(cursor))
 
     def rows(self, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Return the rows of a small answer; a text that is no UTF-8 is an error like any other."""

@@ -5,15 +5,18 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
 
 from archiver.database.postgres_url import with_timeouts
-from tests.database.tables import XID, events_table
+from archiver.database.sqlite_connection import connect_sqlite
+from tests.database.tables import XID, events_table, source_of
 from tests.services.postgres import PostgresDatabase
 from tests.services.process import wait_until
 from tests.support import new_archive
@@ -76,6 +79,23 @@ def test_ctrl_c_while_a_server_does_not_answer(tmp_path: Path) -> None:
         with accepted:
             time.sleep(0.5)
             _interrupted(run)
+
+
+def test_ctrl_c_while_sqlite_works(tmp_path: Path) -> None:
+    file = tmp_path / "app.db"
+    made = sqlite3.connect(file)
+    made.execute("CREATE TABLE events (id TEXT)")
+    made.close()
+    source = source_of(f"sqlite:///{file}")
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2000000)"
+    count += " SELECT count(*) FROM n"
+    with connect_sqlite(source, source.location()) as connection:
+        timer = threading.Timer(0.1, lambda: os.kill(os.getpid(), signal.SIGINT))
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            connection.fetch(count, 1)
+        timer.join()
+        assert connection.fetch("SELECT 1 AS one", 1)["one"].to_pylist() == [1]
 
 
 def test_a_server_is_not_waited_for_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
