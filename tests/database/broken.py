@@ -69,8 +69,12 @@ def _one_snapshot(patch: pytest.MonkeyPatch) -> None:
 
 
 OF_XID8: Final[dict[str, Callable[[pytest.MonkeyPatch], None]]] = {
-    "no bound": _changed(_XID8, "xmin = str(connection.value(_XMIN))", 'xmin = "9223372036854775807"'),
-    "the snapshot's xmax as the bound": _replaced(xid8, "_XMIN", "snapshot_xmin", "snapshot_xmax"),
+    "no bound": _changed(
+        _XID8, "connection.rows(_XMIN)[0]", '"9223372036854775807", *connection.rows(_XMIN)[0][1:]'
+    ),
+    "the snapshot's xmax as the bound": _replaced(
+        xid8, "_XMIN", "pg_snapshot_xmin(now)::text", "pg_snapshot_xmax(now)::text"
+    ),
     "a cursor of the position alone": _changed(
         _WHERE,
         "({', '.join(map(quoted, names))}) > ({', '.join(told)})",
