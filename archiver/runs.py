@@ -11,7 +11,7 @@ import logging
 from collections.abc import Collection
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from archiver import layout
 from archiver.archive import Archive, init_archive, open_archive
@@ -29,6 +29,9 @@ from archiver.store.base import Store
 from archiver.validate import Rules
 
 log = logging.getLogger("archiver.run")
+
+# Rows come with their columns made, and are judged in this very process: smaller than of deliveries.
+ROWS_CHUNK_BYTES: Final = 128 << 20
 
 
 def spool_sources(settings: Settings) -> list[SpoolSource]:
@@ -143,6 +146,7 @@ def _run_database(
             progress=throughout,
             workers=settings.workers,
             report=report,
+            chunk_bytes=ROWS_CHUNK_BYTES,
         )
     except ConfigError as error:
         problem = f"{error.message}; {error.hint}" if error.hint else error.message

@@ -14,7 +14,7 @@ from typing import Final, TypeVar
 
 import pyarrow as pa
 
-MOST_BYTES: Final = 64 << 20
+MOST_BYTES: Final = 32 << 20
 _CANCEL_SECONDS: Final = 0.5
 # The driver leaves SIGINT such that it does not end a wait without a limit.
 _LOOK_SECONDS: Final = 0.2
