@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 import pyarrow as pa
 
@@ -33,8 +33,8 @@ class Bound:
     why: str = ""
 
 
-class Rows(Protocol):
-    """A table or query of a database, opened and found fit to be read without losing rows.
+class Facts(Protocol):
+    """What holds for all rows of a source.
 
     Attributes:
         layout: The members of a row's body, and their columns in a page.
@@ -51,6 +51,36 @@ class Rows(Protocol):
     def origin(self) -> Origin: ...
     @property
     def keys(self) -> int: ...
+
+
+class FactsOfRows:
+    """The facts of the rows that something stands for: its attribute `rows`."""
+
+    __slots__ = ()
+    if TYPE_CHECKING:  # a field of the dataclass that inherits this
+
+        @property
+        def rows(self) -> Facts: ...
+
+    @property
+    def layout(self) -> Layout:
+        return self.rows.layout
+
+    @property
+    def strategy(self) -> str:
+        return self.rows.strategy
+
+    @property
+    def origin(self) -> Origin:
+        return self.rows.origin
+
+    @property
+    def keys(self) -> int:
+        return self.rows.keys
+
+
+class Rows(Facts, Protocol):
+    """A table or query of a database, opened and found fit to be read without losing rows."""
 
     def bound(self, cursor: Cursor | None) -> Bound:
         """Return how far rows may be read now.

@@ -8,8 +8,8 @@ from typing import Final, Literal, Protocol
 
 import pyarrow as pa
 
-from archiver.database.cursor import Cursor, Origin
-from archiver.database.fetched import Layout
+from archiver.database.base import Facts
+from archiver.database.cursor import Cursor
 
 # A column of a page of old rows: a text that differs as soon as the row is written to.
 VERSION: Final = "v"
@@ -20,7 +20,7 @@ VERSION: Final = "v"
 Outcome = Literal["deleted", "changed", "gone", "locked", "kept"]
 
 
-class OldRows(Protocol):
+class OldRows(Facts, Protocol):
     """A table of which old rows are deleted.
 
     Opening it needs no right but to read, and to delete if anything is to be deleted. It refuses
@@ -28,20 +28,11 @@ class OldRows(Protocol):
     tables with them.
 
     Attributes:
-        layout, strategy, origin, keys: As `archiver.database.base.Rows` has them.
         position: The column of the position.
         left_out: Columns of the table that are in no member of the body: the position, those that
             the settings exclude, and those whose name another column took.
     """
 
-    @property
-    def layout(self) -> Layout: ...
-    @property
-    def strategy(self) -> str: ...
-    @property
-    def origin(self) -> Origin: ...
-    @property
-    def keys(self) -> int: ...
     @property
     def position(self) -> str: ...
     @property

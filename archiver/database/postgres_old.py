@@ -16,10 +16,9 @@ from typing import Final
 import pyarrow as pa
 
 from archiver import clock
-from archiver.database.base import KEY
+from archiver.database.base import KEY, FactsOfRows
 from archiver.database.connection import Connection, DatabaseError
-from archiver.database.cursor import Cursor, Origin
-from archiver.database.fetched import Layout
+from archiver.database.cursor import Cursor
 from archiver.database.mapping import left_out
 from archiver.database.old import VERSION, Outcome
 from archiver.database.postgres import open_postgres
@@ -47,24 +46,8 @@ WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped ORDER BY at
 
 
 @dataclass(frozen=True, slots=True)
-class PostgresOldRows(PostgresByTime):
+class PostgresOldRows(PostgresByTime, FactsOfRows):
     """See `archiver.database.old.OldRows`. Made by `open_postgres_old`."""
-
-    @property
-    def layout(self) -> Layout:
-        return self.rows.layout
-
-    @property
-    def strategy(self) -> str:
-        return self.rows.strategy
-
-    @property
-    def origin(self) -> Origin:
-        return self.rows.origin
-
-    @property
-    def keys(self) -> int:
-        return self.rows.keys
 
     @property
     def position(self) -> str:

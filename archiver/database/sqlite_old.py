@@ -14,9 +14,9 @@ from typing import Final
 
 import pyarrow as pa
 
+from archiver.database.base import FactsOfRows
 from archiver.database.connection import DatabaseError
-from archiver.database.cursor import Cursor, Origin
-from archiver.database.fetched import Layout
+from archiver.database.cursor import Cursor
 from archiver.database.mapping import left_out
 from archiver.database.old import VERSION, Outcome
 from archiver.database.settings import Database, Location
@@ -35,24 +35,8 @@ ORDER BY 1 LIMIT 1
 
 
 @dataclass(frozen=True, slots=True)
-class SqliteOldRows(SqliteByTime):
+class SqliteOldRows(SqliteByTime, FactsOfRows):
     """See `archiver.database.old.OldRows`. Made by `open_sqlite_old`."""
-
-    @property
-    def layout(self) -> Layout:
-        return self.rows.layout
-
-    @property
-    def strategy(self) -> str:
-        return self.rows.strategy
-
-    @property
-    def origin(self) -> Origin:
-        return self.rows.origin
-
-    @property
-    def keys(self) -> int:
-        return self.rows.keys
 
     @property
     def position(self) -> str:

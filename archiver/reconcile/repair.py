@@ -10,9 +10,8 @@ from typing import Any, Final
 import pyarrow as pa
 
 from archiver.archive import Archive
-from archiver.database.base import KEY, POSITION, Bound, Rows, RowsByTime
-from archiver.database.cursor import Cursor, Origin
-from archiver.database.fetched import Layout
+from archiver.database.base import KEY, POSITION, Bound, FactsOfRows, Rows, RowsByTime
+from archiver.database.cursor import Cursor
 from archiver.database.settings import Database
 from archiver.errors import SourceError
 from archiver.maintain import after_commits
@@ -31,7 +30,7 @@ Place = tuple[str, ...]  # position and key
 
 
 @dataclass(slots=True)
-class _Chosen:
+class _Chosen(FactsOfRows):
     """Some rows of a database as if they were all; see `archiver.database.base.Rows`.
 
     Attributes:
@@ -41,22 +40,6 @@ class _Chosen:
     rows: Rows
     places: Sequence[Place]
     read: set[Place] = field(default_factory=set)
-
-    @property
-    def layout(self) -> Layout:
-        return self.rows.layout
-
-    @property
-    def strategy(self) -> str:
-        return self.rows.strategy
-
-    @property
-    def origin(self) -> Origin:
-        return self.rows.origin
-
-    @property
-    def keys(self) -> int:
-        return self.rows.keys
 
     @contextlib.contextmanager
     def page(self, after: Cursor | None, bound: Bound, limit: int) -> Iterator[Iterator[pa.RecordBatch]]:
