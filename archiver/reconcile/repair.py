@@ -110,12 +110,7 @@ class PassedOver:
             while left:
                 chosen = _Chosen(self._rows, left)
                 batch = _Batch(self.settings, chosen, base(), None, None, Bound(""))
-                try:
-                    is_empty = not batch.begin()
-                except BaseException:
-                    batch.release()
-                    raise
-                if is_empty:
+                if not batch.begin():
                     self.gone += len(left)
                     break
                 yield batch

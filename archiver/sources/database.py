@@ -112,12 +112,7 @@ class DatabaseSource:
         replans = 0
         while bound.value is not None:
             batch = DatabaseBatch(self.settings, rows, sequence, before, after, bound)
-            try:
-                is_empty = not batch.begin()
-            except BaseException:
-                batch.release()
-                raise
-            if is_empty:
+            if not batch.begin():
                 break
             yield batch
             if batch.outcome == "put back":
@@ -224,11 +219,15 @@ class DatabaseBatch:
         self.batch = batch_name(secrets.token_hex(16), self.inputs)
 
     def begin(self) -> bool:
-        """Open the page; return whether there is a row in it."""
-        self._stream = self._open.enter_context(
-            self.rows.page(self.after, self.bound, self.settings.batch_rows)
-        )
-        self._first = next(self._stream, None)
+        """Open the page; return whether there is a row in it. Where that fails nothing stays open."""
+        try:
+            self._stream = self._open.enter_context(
+                self.rows.page(self.after, self.bound, self.settings.batch_rows)
+            )
+            self._first = next(self._stream, None)
+        except BaseException:
+            self.release()
+            raise
         if self._first is None:
             self._open.close()
         return self._first is not None
