@@ -17,12 +17,15 @@ from typing import Any, Final, Literal
 from archiver import layout
 from archiver.database.settings import Database, read_sources
 from archiver.errors import ConfigError
+from archiver.forward.settings import Destination, read_destinations
 from archiver.spans import Span, parse_span
 from archiver.store.options import S3Options
 from archiver.streams import Receive, Stream, read_receive, read_streams
 
 FILE_NAME: Final = "archiver.toml"
 FOREVER: Final = "forever"
+# The vendor's plans, and how many streams a workspace has there; None: as many as it likes.
+PLANS: Final[dict[str, int | None]] = {"free": 1, "starter": 3, "pro": 10, "enterprise": None}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,12 @@ class Settings:
         streams: The configured senders, by name.
         receive: How their deliveries are received.
         sources: Databases whose rows are archived, by name.
+        destinations: Where events go on to, by name.
+        plan: The vendor's, which says how many streams a workspace may have; None: unknown.
+        forward_state: The folder of the destinations' cursors and dead letters; None: see
+            `forward_folder`.
+        forward_metrics_file: Where `forward` leaves the destinations' metrics; None: each run's file
+            has them.
         workers: Processes that judge a large batch; None for one a processor.
         metrics_file: Where each run leaves its metrics.
         ping_url_file, ping_failure_url_file: Files that hold a URL to ask after each run.
@@ -107,6 +116,10 @@ class Settings:
     streams: dict[str, Stream] = field(default_factory=dict)
     receive: Receive = field(default_factory=Receive)
     sources: dict[str, Database] = field(default_factory=dict)
+    destinations: dict[str, Destination] = field(default_factory=dict)
+    plan: str | None = None
+    forward_state: str | None = None
+    forward_metrics_file: str | None = None
     workers: int | None = None
     metrics_file: str | None = None
     ping_url_file: str | None = None
@@ -122,6 +135,22 @@ class Settings:
         for folder in (*self.spools, *(stream.spool for stream in self.streams.values() if stream.spool)):
             found.setdefault(os.path.realpath(folder), folder)
         return tuple(found.values())
+
+    @property
+    def forward_folder(self) -> Path:
+        """Where the destinations' cursors and dead letters are; by default in the first spool.
+
+        Raises:
+            ConfigError: There is neither a spool nor such a setting.
+        """
+        if self.forward_state is not None:
+            return Path(self.forward_state)
+        if not self.spool_folders:
+            raise ConfigError(
+                "no folder for the destinations' cursors is configured",
+                hint='with no spool, name one: [forward] state = "/var/lib/archiver/forward"',
+            )
+        return Path(self.spool_folders[0]) / "forward"
 
 
 _STORE_KEYS: Final = {
@@ -142,8 +171,9 @@ _KEYS: Final[dict[str, dict[str, type | tuple[type, ...]]]] = {
     "delta": {"publish": bool},
     "schemas": {"events": str, "alerts": str},
     "queries": {"folders": list},
+    "forward": {"plan": str, "state": str, "metrics_file": str},
 }
-_READ_BY_THEMSELVES: Final = ("receive", "streams", "sources")
+_READ_BY_THEMSELVES: Final = ("receive", "streams", "sources", "destinations")
 
 
 def read_settings(path: Path) -> Settings:
@@ -175,6 +205,10 @@ def read_settings(path: Path) -> Settings:
         schemas={dataset: str(path.parent / schema) for dataset, schema in tree.get("schemas", {}).items()},
         streams=read_streams(str(path), tree.get("streams", {}), path.parent),
         sources=read_sources(str(path), tree.get("sources", {}), path.parent),
+        destinations=read_destinations(str(path), tree.get("destinations", {}), path.parent),
+        plan=tree.get("forward", {}).get("plan"),
+        forward_state=_resolved(tree.get("forward", {}).get("state"), path.parent),
+        forward_metrics_file=_resolved(tree.get("forward", {}).get("metrics_file"), path.parent),
         receive=read_receive(str(path), tree.get("receive", {}), path.parent),
         workers=tree.get("run", {}).get("workers"),
         **{
@@ -207,6 +241,8 @@ def check_settings(settings: Settings, where: str) -> Settings:
         raise ConfigError(
             f"{where}: compression_level of jsonl.gz is 1 to 9, not {settings.compression_level}"
         )
+    if settings.plan is not None and settings.plan not in PLANS:
+        raise ConfigError(f"{where}: plan is one of {', '.join(PLANS)}, not {settings.plan!r:.40}")
     if settings.settle_seconds < 0:
         raise ConfigError(f"{where}: settle_seconds cannot be negative")
     if settings.workers is not None and not 0 <= settings.workers <= 64:
@@ -324,6 +360,17 @@ folders = [{spools}]
 # secret_env = ["ARCHIVER_SECRET_PRODUCTION"]   # or secret_file; several while you rotate
 # workspaces = ["ws_1a2b3c4d"]       # it may speak only for these
 # silent_after_seconds = 3600        # `doctor` is red when it was silent for so long
+
+# [destinations.siem]                # events on to a SIEM: archiver forward, see docs/siem.md
+# type = "splunk"                    # or datadog, elastic, logstash, http
+# url = "https://hec.example.com:8088"
+# token_env = "ARCHIVER_SIEM_TOKEN"  # or token_file
+# actions = ["auth.*"]               # only these
+
+# [forward]
+# plan = "starter"                   # the vendor's: doctor counts the streams against it
+# state = "/var/lib/archiver/forward"   # cursors and dead letters; default <first spool>/forward
+# metrics_file = "/var/lib/node_exporter/textfile/archiver-forward.prom"   # else in [run] metrics_file
 
 # [sources.app]                      # rows of the application's own database, see docs/database.md
 # type = "database"

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -67,10 +68,13 @@ class Left:
     databases: dict[str, float | None] = field(default_factory=dict)
 
 
-def write_run_metrics(path: Path, ended: Ended, settings: Settings) -> None:
+def write_run_metrics(path: Path, ended: Ended, settings: Settings, besides: Iterable[Family] = ()) -> None:
     """Write a run's metrics to `path`, whole or not at all, readable by all users.
 
     When the last run went well is kept from the file that is there, if this one did not.
+
+    Args:
+        besides: More metrics, which stand behind those of the run.
 
     Raises:
         ArchiverError: It cannot be written. What was there is still there.
@@ -83,7 +87,7 @@ def write_run_metrics(path: Path, ended: Ended, settings: Settings) -> None:
         else _success_in(path, _DATABASE_SUCCESS, name)
         for name in settings.sources
     }
-    text = exposition(families(ended, left, success))
+    text = exposition(chain(families(ended, left, success), besides))
     try:
         durable.replace(path, text.encode(), mode=READABLE_BY_ALL)
     except OSError as error:
@@ -102,7 +106,7 @@ def families(ended: Ended, left: Left, success: float | None) -> Iterator[Family
     yield from _of_databases(ended.report, left)
 
 
-def exposition(found: Iterator[Family]) -> str:
+def exposition(found: Iterable[Family]) -> str:
     """Write metrics as text, of both formats."""
     lines = []
     for family in found:

@@ -27,6 +27,7 @@ from archiver.sources.filing import open_regular, shown
 
 SUFFIX: Final = ".live"
 CONSUMERS: Final = "consumers"
+FORWARD: Final = "forward"  # what `forward` remembers, unless its folder is configured
 
 _LARGEST_COPY_BYTES: Final = 4 << 20
 _LIVE_NAME: Final = re.compile(r"\.([0-9a-f]{16}-[0-9a-f]{16}\.seg)\.live", re.ASCII)

@@ -24,6 +24,8 @@ LAYERS = [
         "spans",
         "signature",
         "database.fetched",
+        "http",
+        "secret",
     },
     {
         "event",
@@ -39,6 +41,7 @@ LAYERS = [
     },
     {
         "streams",
+        "forward.settings",
         "database",
         "config",
         "datafile",
@@ -79,7 +82,8 @@ LAYERS = [
         "synthetic",
         "send",
     },
-    {"runs", "doctor", "receiver", "reader"},
+    {"runs", "forward"},
+    {"doctor", "receiver", "reader"},
     {"cli", "__main__"},
 ]
 LAYER_OF = {name: number for number, names in enumerate(LAYERS) for name in names}
@@ -92,7 +96,7 @@ BEHIND = {
     "botocore": ("store/s3",),
     "duckdb": ("query/", "doctor/"),
     "jsonschema": ("judge.py",),
-    "urllib3": ("send/", "ping.py"),
+    "urllib3": ("http.py", "ping.py"),
     "uvicorn": ("receiver/",),
     "uvloop": ("receiver/",),
     "starlette": ("receiver/",),

@@ -180,10 +180,14 @@ def test_the_library_snippet_runs(tmp_path: Path, shell_environment: dict[str, s
 def test_the_shown_configuration_is_one(tmp_path: Path) -> None:
     from archiver.config import read_settings  # noqa: PLC0415 - the other tests do without
 
-    (shown,) = blocks("toml")
+    to_a_siem, shown = blocks("toml")
     file = tmp_path / "archiver.toml"
+    file.write_text(to_a_siem)
+    assert read_settings(file).destinations["siem"].form == "ocsf"
     file.write_text(shown)
     settings = read_settings(file)
+    assert settings.destinations["siem"].kind == "elastic"
+    assert settings.plan == "starter"
     assert settings.archive == "s3://audit-archive/production"
     assert settings.streams["production"].workspaces == ("ws_1a2b3c4d",)
     assert settings.streams["production"].secret_env == ("ARCHIVER_SECRET_PRODUCTION",)

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from archiver.errors import ConfigError
+from archiver.http import _seconds_of
 from archiver.send import SendOptions, SendReport, send
 from archiver.send import run as sending
 from archiver.send.order import WINDOW_BYTES, Posting, arranged
-from archiver.send.post import _seconds_of
 from archiver.send.report import Latencies
 from archiver.signature import HEADER, Secrets
 from tests.services.answering import CUT, RESET, Answer, Request, scripted, stand_in, statuses

@@ -19,12 +19,24 @@ from typing import Any
 import click
 
 from archiver.cli.common import EXIT_CODES
+from archiver.cli.demo_siem import Siem, siem
 from archiver.errors import ArchiverError, ConfigError, IntegrityError
 from archiver.streams import DEFAULT_SECRET_VARIABLE, DEFAULT_STREAM
 
 _MARKER = ".archiver-demo"
+_SETTINGS = "archiver.toml"
+_DESTINATION = """\
+# A stand-in that the demo starts; it ends with it.
+[destinations.siem]
+type = "elastic"
+url = "{url}"
+index = "logs-audit-default"
+body = "ecs"
+gzip = false
+"""
 _START_SECONDS = 60.0
 _STOP_SECONDS = 60.0
+_SHOWN = ("@timestamp", "user", "source", "organization")
 _AN_OWN_QUESTION = "SELECT action, count(*) AS n FROM events GROUP BY 1 ORDER BY 2 DESC LIMIT 5"
 _QUESTIONS = (
     ("Who failed to log in, and how often?", "failed_logins"),
@@ -46,13 +58,19 @@ _QUESTIONS = (
 )
 @click.option("--events", default=20_000, show_default=True, envvar="ARCHIVER_DEMO_EVENTS", show_envvar=True)
 def demo_command(folder: Path, events: int) -> None:
-    """Start a receiver, send it signed deliveries, archive them, verify the archive, ask three questions."""
+    """Start a receiver, send it signed deliveries, archive, forward and verify them, ask three questions."""
     _clear(folder)
+    with siem() as taken:
+        _show_all(folder, events, taken)
+
+
+def _show_all(folder: Path, events: int, taken: Siem) -> None:
     started = time.monotonic()
     spool, archive, deliveries = folder / "spool", folder / "archive", folder / "deliveries"
     spool.mkdir()
     # A secret of this demo alone, and no settings but those that are shown.
-    secret = {DEFAULT_SECRET_VARIABLE: secrets.token_hex(32), "ARCHIVER_CONFIG": str(folder / _MARKER)}
+    (folder / _SETTINGS).write_text(_DESTINATION.format(url=taken.url))
+    secret = {DEFAULT_SECRET_VARIABLE: secrets.token_hex(32), "ARCHIVER_CONFIG": str(folder / _SETTINGS)}
     _say(f"1  {events:,} deliveries as a sender makes them: valid ones, invalid ones, repeated ones")
     _archiver("generate", "--events", str(events), "--out", str(deliveries))
     _say("2  A receiver: it takes what is signed with the right secret, and answers when that is on the disk")
@@ -73,9 +91,12 @@ def demo_command(folder: Path, events: int) -> None:
     click.echo(_sum_text(_read(deliveries / ".manifest.json"), _read(report), _read(ran)))
     _say("5  Run it again: nothing is archived twice")
     _archiver("run", "--spool", str(spool), "--archive", str(archive), environment=secret)
-    _say("6  Prove it: every commit, every object, every count")
+    _say("6  On to a SIEM (a stand-in on this machine that speaks Elasticsearch's bulk API), in ECS")
+    _archiver("forward", "siem", "--spool", str(spool), environment=secret)
+    click.echo(_taken_text(_read(deliveries / ".manifest.json"), taken))
+    _say("7  Prove it: every commit, every object, every count")
     _archiver("verify", "--archive", str(archive), environment=secret)
-    for number, (question, name) in enumerate(_QUESTIONS, start=7):
+    for number, (question, name) in enumerate(_QUESTIONS, start=8):
         _say(f"{number}  {question}")
         _archiver("query", name, "--archive", str(archive), environment=secret)
     _say(f"Done in {time.monotonic() - started:.0f} s. Everything lies in {folder}/:")
@@ -184,6 +205,23 @@ def _end(process: subprocess.Popen[str]) -> None:
 def _read(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_bytes())
     return found
+
+
+def _taken_text(made: Mapping[str, Any], taken: Siem) -> str:
+    """Show what the stand-in received, and hold it against what was made.
+
+    Raises:
+        IntegrityError: It is not each valid event once.
+    """
+    documents = list(taken.documents.values())
+    if len(documents) != made["events"] + made["alerts"]:
+        raise IntegrityError(f"made and forwarded do not add up: {made}, {len(documents)} documents")
+    shown = next(one for one in documents if one["event"]["kind"] == "event")
+    text = json.dumps({name: value for name, value in shown.items() if name in _SHOWN}, ensure_ascii=False)
+    return f"""\
+it has {len(documents):,} documents = {made["events"]:,} events + {made["alerts"]:,} alerts, each once;
+{taken.repeats:,} came again and were refused by their id. One of them, in part:
+  {text}"""
 
 
 def _sum_text(made: Mapping[str, Any], sent: Mapping[str, Any], ran: Mapping[str, Any]) -> str:

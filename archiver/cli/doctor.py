@@ -34,8 +34,9 @@ def doctor_command(click_context: click.Context, context: Context, spools: tuple
     Tries what a run does, with probe objects of its own: credentials, reading, writing and
     deleting, a race of eight writers, clocks, file systems, permissions, space. Looks at what
     is received: streams that are silent for too long, secrets, the certificate, consumers that
-    nobody empties. Asks the databases what a run would be refused. Changes nothing of yours.
-    Exit code 1 if a check failed.
+    nobody empties. Asks the databases what a run would be refused. Looks at destinations, and
+    connects to none: `archiver forward NAME --test` does. Counts streams against the vendor's
+    plan. Changes nothing of yours. Exit code 1 if a check failed.
     """
     from archiver.doctor import examine
 

@@ -28,6 +28,16 @@ _VERBS: Final = {
         "Hold a database against the archive; archive what is missing.",
     ),
     "purge": ("archiver.cli.purge", "purge_command", "Delete rows of a database that are archived."),
+    "forward": (
+        "archiver.cli.forward",
+        "forward_command",
+        "Send events on to a SIEM, live or replayed.",
+    ),
+    "deadletters": (
+        "archiver.cli.deadletters",
+        "deadletters_group",
+        "What a destination refused: list, show, send again.",
+    ),
     "status": ("archiver.cli.status", "status_command", "Head, files, rows, spool backlog, quarantine."),
     "sql": ("archiver.cli.sql", "sql_command", "Ask the archive a question in SQL."),
     "query": ("archiver.cli.query", "query_group", "Ask a named query, such as failed_logins."),

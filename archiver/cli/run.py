@@ -24,6 +24,7 @@ from archiver.errors import ArchiverError, ConfigError
 
 if TYPE_CHECKING:
     from archiver.config import Settings
+    from archiver.exposition import Family
     from archiver.pipeline import RunReport
 
 _log = logging.getLogger("archiver.run")
@@ -152,11 +153,11 @@ def run_command(
         code = _run(context, settings, result, report, compacts=compact, rewind=rewind)
     except BaseException as error:
         try:
-            _tell_who_watches(settings, result, _code_of(error), started_us)
+            _tell_who_watches(context, settings, result, _code_of(error), started_us)
         except ArchiverError as trouble:
             _log.error("%s", trouble.message)
         raise
-    _tell_who_watches(settings, result, code, started_us)
+    _tell_who_watches(context, settings, result, code, started_us)
     context.out(run_text(result), result.to_json())
     click_context.exit(code)
 
@@ -171,6 +172,7 @@ def _run(
     rewind: tuple[str, ...],
 ) -> int:
     """Archive, fill `result`, write the report, and return the exit code."""
+    from archiver.forward.folders import make_for_receivers
     from archiver.runs import run_sources
 
     if not settings.spool_folders and not settings.sources:
@@ -180,6 +182,8 @@ def _run(
         )
     if report is not None and not report.absolute().parent.is_dir():
         raise ConfigError(f"{report}: its folder is not there", hint="create it; nothing was archived yet")
+    for problem in make_for_receivers(settings):
+        _log.warning("%s", problem)
     try:
         run_sources(
             context.open_store(),
@@ -206,7 +210,9 @@ def _code_of(error: BaseException) -> int:
     return 130 if isinstance(error, KeyboardInterrupt) else 1
 
 
-def _tell_who_watches(settings: Settings, result: RunReport, code: int, started_us: int) -> None:
+def _tell_who_watches(
+    context: Context, settings: Settings, result: RunReport, code: int, started_us: int
+) -> None:
     """Write the metrics, then ask the URL; a ping that fails is a warning and nothing more.
 
     Raises:
@@ -220,13 +226,24 @@ def _tell_who_watches(settings: Settings, result: RunReport, code: int, started_
     if settings.metrics_file:
         ended = Ended(result, code, started_us, clock.now_us())
         try:
-            write_run_metrics(Path(settings.metrics_file), ended, settings)
+            write_run_metrics(
+                Path(settings.metrics_file), ended, settings, _of_destinations(context, settings)
+            )
         except ArchiverError as error:
             trouble, code = error, code if code not in (0, 3) else error.exit_code
     if problem := ping(code, os.environ, settings.ping_url_file, settings.ping_failure_url_file):
         _log.warning("%s", problem)
     if trouble is not None:
         raise trouble
+
+
+def _of_destinations(context: Context, settings: Settings) -> list[Family]:
+    # Two files with one metric would be refused as a whole by who collects them.
+    if not settings.destinations or settings.forward_metrics_file:
+        return []
+    from archiver.forward.metrics import families_of
+
+    return families_of(settings, context.open_archive)
 
 
 def _write_report(path: Path | None, report: RunReport) -> None:

@@ -13,7 +13,9 @@ from archiver.cli.text import bytes_text, plural, seconds_text
 from archiver.errors import IntegrityError
 
 if TYPE_CHECKING:
+    from archiver.archive import Archive
     from archiver.config import Settings
+    from archiver.forward.standing import Standing
     from archiver.silence import Hearing
     from archiver.status import Status
 
@@ -32,7 +34,7 @@ _MOST_WORKSPACES = 10
     help="Also ask the databases how many rows wait.",
 )
 def status_command(context: Context, spools: tuple[str, ...], connect: bool) -> None:
-    """Show the head, the last run, what is live, spools, streams, databases, the quarantine.
+    """Show the head, the last run, what is live, spools, streams, databases, destinations, the quarantine.
 
     A stream is SILENT when nothing came for longer than its silent_after_seconds: some senders
     stop a stream for good after a few failures, and tell nobody.
@@ -46,7 +48,7 @@ def status_command(context: Context, spools: tuple[str, ...], connect: bool) -> 
     settings = replace(context.settings, spools=spools or context.settings.spools)
     if context.as_of is not None:
         # Of a spool and a database only the present is known.
-        settings, connect = replace(settings, spools=(), streams={}, sources={}), False
+        settings, connect = replace(settings, spools=(), streams={}, sources={}, destinations={}), False
     archive = context.open_archive()
     present = tuple(one for one in settings.spool_folders if Path(one).is_dir())
     missing = [one for one in settings.spool_folders if one not in present]
@@ -59,10 +61,23 @@ def status_command(context: Context, spools: tuple[str, ...], connect: bool) -> 
         except IntegrityError as error:
             warnings.append(f"{printable(error.message)}; {error.hint}")
     lags = _lags(settings, found) if connect else {}
-    text = "\n".join([_text(found, lags), *(f"WARNING     {one}" for one in warnings)])
+    lines = [_text(found, lags)]
+    destinations = _standings(settings, archive)
+    for destination in destinations:
+        lines += standing_lines(destination)
+    text = "\n".join([*lines, *(f"WARNING     {one}" for one in warnings)])
     told = found.to_json()
+    told["destinations"] = [one.to_json() for one in destinations]
     told["sources"] = [one | {"lag": lags.get(one["source"])} for one in told["sources"]]
     context.out(text, told | {"warnings": warnings})
+
+
+def _standings(settings: Settings, archive: Archive) -> list[Standing]:
+    if not settings.destinations:
+        return []
+    from archiver.forward.standing import standings
+
+    return standings(settings, lambda: archive)
 
 
 def _lags(settings: Settings, found: Status) -> dict[str, dict[str, Any]]:
@@ -161,6 +176,49 @@ def _source_lines(told: dict[str, Any], lag: dict[str, Any] | None) -> list[str]
         waits = f"; {lag['waiting']:,} may not be read yet: {lag['why']}" if lag["waiting"] else ""
         lines.append(printable(f"  behind that  {plural(lag['behind'] or 0, 'row')}{waits}"))
     return lines
+
+
+def standing_lines(one: Standing) -> list[str]:
+    """Return what is told of a destination, for people."""
+    told, tally = one.to_json(), one.tally
+    reads = "reads the archive" if one.reads_ledger else "reads its folder"
+    running = {True: "is forwarded to now", False: "nobody forwards to it now", None: ""}[one.is_running]
+    first = [one.kind, reads, _lag_text(one), running if one.has_begun else ""]
+    if not one.has_begun:
+        first.append(f"never ran: `archiver forward {one.name}` begins")
+    lines = [f"destination {one.name}: {', '.join(part for part in first if part)}"]
+    if one.has_begun and one.tally_is_known:
+        last = f"; last taken at {told['last_taken_at']}" if told["last_taken_at"] else ""
+        lines.append(
+            f"  taken {tally.taken:,} in {plural(tally.requests, 'request')}, {tally.retries:,} of them"
+            f" retries; filtered {tally.filtered:,}, dead letters {tally.dead:,}{last}"
+        )
+    if one.dead_letters:
+        more = "" if one.dead_letters_are_all else " and more"
+        lines.append(
+            f"  {plural(one.dead_letters, 'dead letter')}{more} waiting:"
+            f" `archiver deadletters list {one.name}` shows why"
+        )
+    if tally.trouble and (tally.failures or tally.is_open):
+        state = "CIRCUIT OPEN" if tally.is_open else "failing"
+        since = f" since {told['failing_since']}" if told["failing_since"] else ""
+        lines.append(f"  {state}{since}: {tally.trouble}")
+    elif tally.trouble:
+        at = f" at {told['trouble_at']}" if told["trouble_at"] else ""
+        lines.append(f"  last trouble{at}: {tally.trouble}")
+    lines += [f"  {problem}" for problem in one.problems]
+    return [printable(line.replace("\n", " ")) for line in lines]
+
+
+def _lag_text(one: Standing) -> str:
+    lag = one.lag
+    if lag is None:
+        return "how far behind cannot be told"
+    if not lag.events and lag.is_complete:
+        return "nothing waits" if one.has_begun else ""
+    least = "" if lag.is_complete else "at least "
+    size = f" ({bytes_text(lag.bytes)})" if lag.bytes else ""
+    return f"{least}{plural(lag.events, 'event')}{size} behind, the oldest for {seconds_text(lag.seconds)}"
 
 
 def _heard_text(hearing: Hearing) -> str:

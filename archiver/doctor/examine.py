@@ -11,7 +11,9 @@ from typing import Any
 from archiver import clock, layout
 from archiver.archive import Archive, open_archive
 from archiver.config import Settings
+from archiver.doctor.destinations import check_destinations
 from archiver.doctor.machine import check_versions
+from archiver.doctor.plan import check_plan
 from archiver.doctor.sources import check_sources
 from archiver.doctor.spool import check_spool
 from archiver.doctor.storage import (
@@ -55,7 +57,7 @@ def examine(
     now_us: Callable[[], int] = clock.now_us,
     settings: Settings | None = None,
 ) -> DoctorReport:
-    """Examine store, archive, spools, databases and machine.
+    """Examine store, archive, spools, databases, destinations and machine.
 
     Writes probe objects under `_probe/` and in the spools dot-files, and takes them away
     again. Raises nothing for what it finds.
@@ -64,7 +66,8 @@ def examine(
         open_store: Returns the store; what it raises is a finding.
         rounds: How often eight writers race for one name.
         now_us: This machine's clock.
-        settings: What is configured of streams, the receiver, pings and databases; None: nothing.
+        settings: What is configured of streams, the receiver, pings, databases and destinations;
+            None: nothing.
     """
     report = DoctorReport([check_versions()])
     archive: Archive | None = None
@@ -91,8 +94,11 @@ def examine(
         report.checks.extend(check_spool(spool, archive))
         if spool.is_dir():
             report.checks.extend(check_inbox(spool, now_us()))
-    report.checks.extend(check_receiving(settings or Settings(), spools, now_us()))
-    report.checks.extend(check_sources(settings or Settings(), archive))
+    settings = settings or Settings()
+    report.checks.extend(check_receiving(settings, spools, now_us()))
+    report.checks.extend(check_plan(settings))
+    report.checks.extend(check_sources(settings, archive))
+    report.checks.extend(check_destinations(settings, archive, spools, now_us()))
     return report
 
 

@@ -29,6 +29,7 @@ import uvloop
 
 from archiver.config import Settings
 from archiver.errors import ArchiverError, ConfigError
+from archiver.forward.folders import make_for_receivers
 from archiver.receiver.app import Receiver
 from archiver.receiver.delivery import Door
 from archiver.receiver.gauges import Gauges
@@ -77,6 +78,8 @@ def serve(
     limits = replace(limits, max_connections=_connections_with_handles(settings.receive.max_connections))
     streams = _streams_of(settings)
     secrets = _secrets_of(streams)
+    for problem in make_for_receivers(settings):
+        _log.warning("%s", problem)
     uvloop.run(_serve(settings, streams, secrets, on_listening, limits))
 
 

@@ -7,6 +7,7 @@
 <spool>/.archive.json         which archive this spool feeds
 <spool>/.*.live               what a receiver is writing, see `archiver.live`
 <spool>/consumers/            what other consumers than the archive have not read yet
+<spool>/forward/              how far destinations were served, see `archiver.forward.folders`
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ UNGUARDED_SECONDS = 300.0
 MOST_FILES = 1000  # a commit lists them all
 
 # A compressed file counts for about what it will be, so that batches stay alike in memory and time.
+_OWN_FOLDERS = (CLAIMS, DONE, live.CONSUMERS, live.FORWARD)
 _COMPRESSED_WEIGHT = 8
 
 
@@ -134,7 +136,7 @@ class SpoolSource:
             if stat.S_ISREG(status.st_mode) and format_of(name):
                 stamps.append(Stamp.of(status))
                 unreadable += not os.access(self.folder / name, os.R_OK)
-            elif not (stat.S_ISDIR(status.st_mode) and name in (CLAIMS, DONE, live.CONSUMERS)):
+            elif not (stat.S_ISDIR(status.st_mode) and name in _OWN_FOLDERS):
                 unknown += 1
         for folder in claims:
             stamps += _stamps_in(folder)

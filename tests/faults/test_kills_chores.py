@@ -106,9 +106,9 @@ def _kill_chores(
 def test_chores_killed_at_any_moment_lose_nothing(tmp_path: Path) -> None:
     seed = random.randrange(1 << 32)
     draw = random.Random(seed)
-    died = _kill_chores(tmp_path, draw, draw.sample(sorted(CHORES), 6))
+    died = _kill_chores(tmp_path, draw, draw.sample(sorted(CHORES), 4))
     print(f"kills: {dict(died)}, seed {seed}")
-    assert died.total() >= 2, died
+    assert died.total() >= 1, died
 
 
 @pytest.mark.soak

@@ -1,0 +1,1 @@
+"""Tests of forwarding: readers, sending, intakes against stand-ins."""
