@@ -37,6 +37,7 @@ bench: services $(VENV)/.installed-test
 	$(BIN)/python -m tests.bench.bench_query --s3
 	$(BIN)/python -m tests.bench.bench_receive
 	$(BIN)/python -m tests.bench.bench_database
+	$(BIN)/python -m tests.bench.bench_forward
 	for days in $(BENCH_DAYS); do $(BIN)/python -m tests.bench.years --days $$days || exit 1; done
 	$(BIN)/python -m tests.bench.requests
 	$(BIN)/python -m tests.bench.years --s3 --days 25

@@ -14,7 +14,7 @@ from __future__ import annotations
 import calendar
 import datetime
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from json.decoder import scanstring  # type: ignore[attr-defined]  # C function without a stub
@@ -308,14 +308,21 @@ class Proven:
         return Proven(self.form, *(list(compress(values, keep)) for values in lists))  # type: ignore[arg-type]
 
 
-def columns_of(proven: Proven, instants: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
-    """Build the members' columns, and `extra`. `version` must hold integers of 64 bits or None."""
+def columns_of(
+    proven: Proven, instants: Mapping[str, pa.Array], only: Collection[str] | None = None
+) -> dict[str, pa.Array]:
+    """Build the members' columns, and `extra`; of `only` these if it is not None.
+
+    `version` must hold integers of 64 bits or None.
+    """
     built: dict[str, pa.Array] = {}
     writers = proven.writers
     present = {*columns.EVENT_ENVELOPE}.union(*proven.flats)
     for name, kind in proven.form.kinds.items():
         if kind == columns.INSTANT:
             built[name] = instants[name]
+        elif only is not None and name not in only:
+            continue
         elif name not in present:
             built[name] = pa.nulls(len(writers), pa.int64() if kind == columns.INTEGER else pa.string())
         elif kind == columns.TEXT:
@@ -326,8 +333,9 @@ def columns_of(proven: Proven, instants: Mapping[str, pa.Array]) -> dict[str, pa
             values = zip(proven.values(name), writers, strict=True)
             written = [None if value is None else write(value) for value, write in values]
             built[name] = pa.array(written, pa.string())
-    extras = map(_extra, [proven.form] * len(writers), proven.trees, writers)
-    built["extra"] = pa.array(list(extras), pa.string())
+    if only is None or "extra" in only:
+        extras = map(_extra, [proven.form] * len(writers), proven.trees, writers)
+        built["extra"] = pa.array(list(extras), pa.string())
     return built
 
 

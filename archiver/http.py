@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -36,6 +36,7 @@ _NOT_TLS: Final = frozenset(
 )
 
 _TIMEOUTS_AN_ANSWER: Final = 4
+_PIECE_BYTES: Final = 64 << 10
 
 Silence = Literal["refused", "reset", "timeout", "tls", "unreachable"]
 
@@ -154,19 +155,25 @@ class Client:
             answer = self._pool.urlopen(
                 "POST",
                 target,
-                body=body,
-                headers={**self._headers, **headers},
+                body=body if len(body) <= _PIECE_BYTES else _pieces(body),
+                headers={**self._headers, **headers, "Content-Length": str(len(body))},
                 retries=False,
                 redirect=False,
                 preload_content=False,
                 decode_content=False,
             )
+            is_interim = answer.status < 200
+            if is_interim:
+                answer.close()  # the final one would be taken for that of the next request
             content, is_whole = self._read(answer, most_answer_bytes, began)
             if not is_whole:
                 answer.close()  # what else it sends is not of interest
             answer.release_conn()
         except (HTTPError, OSError) as error:
             return self._failed(error, time.perf_counter() - began)
+        if is_interim:
+            told_instead = f"an interim answer, {answer.status}, and not the final one"
+            return NoAnswer("reset", told_instead, time.perf_counter() - began)
         told: dict[str, str] = {}
         for name, value in answer.headers.items():
             told.setdefault(name.lower(), value)
@@ -239,12 +246,18 @@ def first_line(content: bytes) -> str:
     return "".join(char for char in line if char.isprintable())[:MOST_TOLD_CHARACTERS]
 
 
+def _pieces(body: bytes) -> Iterator[bytes]:
+    """A socket's timeout is for all that is given to it at once: a large body may take longer."""
+    for start in range(0, len(body), _PIECE_BYTES):
+        yield body[start : start + _PIECE_BYTES]
+
+
 def _word(error: Exception, cause: BaseException) -> Silence:
     if isinstance(cause, ConnectionRefusedError):
         return "refused"
     if isinstance(error, NewConnectionError):  # which is a ConnectTimeoutError as well
         return "unreachable"
-    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)):
+    if isinstance(error, (ConnectTimeoutError, ReadTimeoutError)) or isinstance(cause, TimeoutError):
         return "timeout"
     if isinstance(error, SSLError) or isinstance(cause, ssl.SSLError):
         return "tls"
@@ -258,6 +271,8 @@ def _trust(ca_file: Path | str | None) -> ssl.SSLContext:
         raise ConfigError(f"{ca_file}: not found") from None
     except OSError as error:  # `ssl.SSLError` is one
         raise ConfigError(f"{ca_file}: no certificates in it: {error.strerror or error}") from None
+    except ValueError as error:  # NUL in it
+        raise ConfigError(f"{str(ca_file)!r:.80}: no path of a file: {error}") from None
 
 
 def _seconds_of(retry_after: str | None) -> float | None:

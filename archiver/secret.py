@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from archiver.errors import ConfigError
+from archiver.signature import may_be_variable
 
 _MOST_BYTES: Final = 64 << 10
 
@@ -58,7 +59,7 @@ class SecretPlace:
         if self.env is not None:
             value = (os.environ if environment is None else environment).get(self.env, "").strip()
             if not value:
-                raise ConfigError(f"{self.what}: the variable {self.env} is not set")
+                raise self._not_set()
         else:
             try:
                 with Path(self.file or "").open(encoding="utf-8") as opened:
@@ -71,3 +72,12 @@ class SecretPlace:
         if not value.isascii() or not value.isprintable():
             raise ConfigError(f"{self.what}: {self.shown} holds more than one line of ASCII")
         return Secret(value)
+
+    def _not_set(self) -> ConfigError:
+        if self.env is not None and may_be_variable(self.env):
+            return ConfigError(f"{self.what}: the variable {self.env} is not set")
+        return ConfigError(
+            f"{self.what}: what is named as its variable is not set, and looks like none:"
+            " is it the secret itself?",
+            hint="name the variable that holds it; what stands in a configuration is no secret any more",
+        )

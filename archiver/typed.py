@@ -18,8 +18,10 @@ What is not proven goes on to slower proofs and to the judge. This module never 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any, Final, Literal
 
 import jsonschema_rs
@@ -27,6 +29,7 @@ import msgspec
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
+from msgspec.structs import astuple
 
 from archiver import columns
 from archiver.event import read_instants
@@ -34,6 +37,7 @@ from archiver.jsontext import DEEPEST, writer_of
 
 _REQUIRED: Final = ("id", "actor_id", "action")
 _NOT_EMPTY: Final = ("id",)
+_HASHES: Final = ("event_hash", "previous_event_hash")
 _TYPES: Final[dict[str, Any]] = {
     columns.TEXT: str,
     columns.INSTANT: str,
@@ -113,9 +117,17 @@ class TypedProof:
 
     Args:
         targets: The part of that schema which is for `targets`.
+        only: Columns that are wanted; None is all. What is proven is the same.
     """
 
-    def __init__(self, targets: dict[str, Any]) -> None:
+    def __init__(self, targets: dict[str, Any], only: Collection[str] | None = None) -> None:
+        # Of the others the proof itself needs arrays.
+        self._kinds = {
+            name: kind
+            for name, kind in _KINDS.items()
+            if only is None or name in only or name in _HASHES or kind in (columns.INSTANT, columns.INTEGER)
+        }
+        self._has_extra = only is None or "extra" in only
         self._decode = msgspec.json.Decoder(_Event).decode
         self._is_valid_targets: Callable[[Any], bool] = jsonschema_rs.Draft202012Validator(
             targets, validate_formats=False, offline=True
@@ -134,20 +146,23 @@ class TypedProof:
             except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
                 rest.append(number)
                 continue
-            if b"\\\\" in body:  # then `\"` may end a string
+            # Almost no body has a backslash, and one byte is found sooner than two.
+            if b"\\" in body and b"\\\\" in body:  # then `\"` may end a string
                 rest.append(number)
                 continue
             kept.append(number)
             events.append(event)
         if not kept:
             return Typed(rest=rest)
-        members = _members_of(events)
+        values = [astuple(event.data) for event in events]
+        members = _members_of(events, values)
         doubtful = self._doubtful_json(members)
         for name in ("workspace_id", *_NOT_EMPTY):
             if "" in members[name]:
                 doubtful |= {row for row, one in enumerate(members[name]) if not one}
         quotes = [_quotes(bodies[number]) for number in kept]
-        _find_repeats(quotes, members, 0, len(kept), doubtful)
+        if not _has_no_repeats(quotes, values, members):
+            _find_repeats(quotes, members, 0, len(kept), doubtful)
         return self._typed(kept, members, doubtful, rest)
 
     def _doubtful_json(self, members: Members) -> set[int]:
@@ -162,7 +177,7 @@ class TypedProof:
 
     def _typed(self, kept: list[int], members: Members, doubtful: set[int], rest: list[int]) -> Typed:
         built: dict[str, pa.Array] = {}
-        for name, kind in _KINDS.items():
+        for name, kind in self._kinds.items():
             values = members[name]
             if _UNSET in values:
                 values = [None if one is _UNSET else one for one in values]
@@ -179,10 +194,11 @@ class TypedProof:
                 built[name] = pa.array(_texts(values, doubtful), pa.string())
             else:
                 built[name] = pa.array(values, pa.string())
-        doubtful.update(_not_hashes(built["event_hash"]), _not_hashes(built["previous_event_hash"]))
+        doubtful.update(*(_not_hashes(built[name]) for name in _HASHES))
         workspaces = members["workspace_id"]
         built["event_type"] = pa.repeat(pa.scalar("event.created"), len(kept))
-        built["extra"] = pa.nulls(len(kept), pa.string())
+        if self._has_extra:
+            built["extra"] = pa.nulls(len(kept), pa.string())
         if doubtful:
             rest.extend(kept[row] for row in doubtful)
             certain = [row for row in range(len(kept)) if row not in doubtful]
@@ -201,12 +217,10 @@ def _quotes(text: bytes) -> int:
     return count - text.count(b'\\"') if b"\\" in text else count
 
 
-def _members_of(events: list[Any]) -> Members:
-    """Return each member's values, `_UNSET` where it is missing."""
-    by_member = zip(*[msgspec.structs.astuple(event.data) for event in events], strict=True)
-    members: Members = {
-        name: [*values] for name, values in zip(columns.EVENT_MEMBERS, by_member, strict=True)
-    }
+def _members_of(events: list[Any], values: list[tuple[Any, ...]]) -> Members:
+    """Return each member's values, `_UNSET` where it is missing; `values` are those of `data`, by event."""
+    by_member = zip(columns.EVENT_MEMBERS, zip(*values, strict=True), strict=True)
+    members: Members = {name: [*column] for name, column in by_member}
     members["workspace_id"] = [event.workspace_id for event in events]
     members["timestamp"] = [event.timestamp for event in events]
     return members
@@ -227,6 +241,22 @@ def _is_sound(text: bytes, is_valid: Callable[[Any], bool]) -> bool:
     except orjson.JSONDecodeError:
         return False
     return is_valid(tree) and writer_of(text, tree) is not None
+
+
+def _has_no_repeats(quotes: list[int], values: list[tuple[Any, ...]], members: Members) -> bool:
+    """Whether these bodies together have as many keys as distinct members; see `_find_repeats`.
+
+    The same sums as there, counted by the values' types in one go.
+    """
+    kinds = Counter(map(type, chain.from_iterable(values)))
+    found, rows = sum(quotes), len(values)
+    missing = kinds[msgspec.UnsetType]
+    for name in ("metadata", "targets"):
+        texts = [one for one in members[name] if one is not _UNSET]
+        found -= sum(map(_quotes, texts))
+        missing += rows - len(texts)
+    keys = found / 2 - _ENVELOPE_STRINGS * rows - kinds[str]
+    return keys == (_ENVELOPE_KEYS + len(columns.EVENT_MEMBERS)) * rows - missing
 
 
 def _find_repeats(quotes: list[int], members: Members, start: int, end: int, doubtful: set[int]) -> None:

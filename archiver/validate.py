@@ -18,7 +18,7 @@ import gc
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -121,19 +121,28 @@ class _Refused(Exception):  # noqa: N818  # control flow within this module, nev
 class Validator:
     """Judges blocks. Holds no state between them.
 
+    Args:
+        only: Columns that are wanted: of members, `event_time` and `ordinal`, by which whoever has the
+            block finds the rest; None is all columns. The verdict is the same.
+
     Raises:
         ConfigError: A schema of the rules cannot be used, or is for no dataset.
     """
 
-    def __init__(self, rules: Rules) -> None:
+    def __init__(self, rules: Rules, *, only: Collection[str] | None = None) -> None:
         unknown = set(rules.schemas) - set(columns.VALIDATED_SCHEMAS)
         if unknown:
             raise ConfigError(f"schema for {sorted(unknown)}: expected events or alerts")
         users = {dataset: check_schema(text) for dataset, text in rules.schemas.items()}
         self._rules = rules
+        self._only = only
+        self._schemas = {
+            dataset: schema if only is None else pa.schema([f for f in schema if f.name in only])
+            for dataset, schema in columns.VALIDATED_SCHEMAS.items()
+        }
         self._forms = {form: FormRules(form, users.get(form.dataset)) for form in FORMS}
         # It knows our own schema and no other.
-        self._typed = None if "events" in users else TypedProof(targets_schema())
+        self._typed = None if "events" in users else TypedProof(targets_schema(), only)
         self._rows = RowProof(rules.source, targets_schema(), is_schema_ours="events" not in users)
 
     def validate(self, block: Block) -> Validated:
@@ -173,7 +182,7 @@ class Validator:
             for group, instants in proven:
                 if group.rows:
                     acquitted += len(group.rows)
-                    built = columns_of(group, instants)
+                    built = columns_of(group, instants, self._only)
                     batches[group.form.dataset].append(self._batch(block, group.form, group.rows, built))
 
         judged: dict[Form, tuple[list[int], list[dict[str, Any]]]] = {form: ([], []) for form in FORMS}
@@ -355,17 +364,18 @@ class Validator:
         self, block: Block, form: Form, numbers: list[int], built: dict[str, pa.Array]
     ) -> pa.RecordBatch:
         count = len(numbers)
-        built["shape"] = pa.repeat(pa.scalar(form.shape), count)
         built["event_time"] = pc.coalesce(*(built[name] for name in form.event_times))
-        built["received_at"] = pa.array([block.received_at[number] for number in numbers], columns.TIME)
-        built["source"] = self._sources([block.streams[number] for number in numbers])
         built["ordinal"] = pa.array([block.ordinals[number] for number in numbers], pa.int64())
-        # Whatever proved them, or parsed them, has found them to be UTF-8: no need to look again.
-        bodies = pa.array([block.bodies[number] for number in numbers], pa.binary())
-        built["body"] = bodies.view(pa.string())
-        built["_input"] = pa.repeat(pa.scalar(block.input, pa.int64()), count)
-        built["_offset"] = pa.array([block.offsets[number] for number in numbers], pa.int64())
-        schema = columns.VALIDATED_SCHEMAS[form.dataset]
+        if self._only is None:
+            built["received_at"] = pa.array([block.received_at[number] for number in numbers], columns.TIME)
+            # Whatever proved them, or parsed them, has found them to be UTF-8: no need to look again.
+            bodies = pa.array([block.bodies[number] for number in numbers], pa.binary())
+            built["body"] = bodies.view(pa.string())
+            built["shape"] = pa.repeat(pa.scalar(form.shape), count)
+            built["source"] = self._sources([block.streams[number] for number in numbers])
+            built["_input"] = pa.repeat(pa.scalar(block.input, pa.int64()), count)
+            built["_offset"] = pa.array([block.offsets[number] for number in numbers], pa.int64())
+        schema = self._schemas[form.dataset]
         # A row has no envelope: its columns are null.
         arrays = [built[f.name] if f.name in built else pa.nulls(count, f.type) for f in schema]
         return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -87,6 +87,15 @@ class Context:
         click.echo(json_text(document) if self.json else text)
 
 
+def destinations_beginning(context: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+    """Return the configured destinations that a shell may complete a word to; none if there is an error."""
+    try:
+        found = read_found_settings(context.params.get("config")).destinations
+    except ArchiverError:
+        return []
+    return [name for name in found if name.startswith(incomplete)]
+
+
 def option_with_variable(*names: str, prefix: str = "", **parts: Any) -> Callable[[Any], Any]:
     """As `click.option`, with its `ARCHIVER_*` variable: of the first name, behind `prefix`."""
     variable = f"ARCHIVER_{prefix}" + names[0].lstrip("-").replace("-", "_").upper()

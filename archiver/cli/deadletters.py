@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.common import Context, option_with_variable, printable, settings_options
+from archiver.cli.common import (
+    Context,
+    destinations_beginning,
+    option_with_variable,
+    printable,
+    settings_options,
+)
 from archiver.cli.text import plural
 from archiver.errors import ArchiverError, ConfigError
 
@@ -52,7 +58,7 @@ def _which(function: Callable[..., Any]) -> Callable[..., Any]:
         option_with_variable("--dry-run", is_flag=True, help="Only count them."),
         option_with_variable("--all", "everything", is_flag=True, help="Every letter of the destination."),
         click.argument("letters", nargs=-1, metavar="[LETTER]..."),
-        click.argument("name", metavar="NAME"),
+        click.argument("name", metavar="NAME", shell_complete=destinations_beginning),
     ):
         function = option(function)
     return function
@@ -60,7 +66,7 @@ def _which(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @deadletters_group.command("list", epilog=_CODES)
 @_settings
-@click.argument("name", required=False, metavar="[NAME]")
+@click.argument("name", required=False, metavar="[NAME]", shell_complete=destinations_beginning)
 @option_with_variable(
     "--limit",
     type=click.IntRange(0),
@@ -103,7 +109,7 @@ def list_command(context: Context, name: str | None, spools: tuple[str, ...], li
 
 @deadletters_group.command("show", epilog=_CODES)
 @_settings
-@click.argument("name", metavar="NAME")
+@click.argument("name", metavar="NAME", shell_complete=destinations_beginning)
 @click.argument("letter", metavar="LETTER")
 @option_with_variable(
     "--body", is_flag=True, help="Print the body as it was delivered, byte for byte, and nothing else."

@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from archiver.cli.common import Context, archive_options, option_with_variable, printable
+from archiver.cli.common import (
+    Context,
+    archive_options,
+    destinations_beginning,
+    option_with_variable,
+    printable,
+)
 from archiver.cli.text import bytes_text, plural
-from archiver.errors import ConfigError
+from archiver.errors import ArchiverError, ConfigError
 
 if TYPE_CHECKING:
     from archiver.forward.replay import Estimate
@@ -31,7 +37,7 @@ became dead letters · 10 no archive there · 20 stored bytes differ from the le
 
 @click.command("forward", epilog=_CODES)
 @archive_options
-@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.argument("names", nargs=-1, metavar="[NAME]...", shell_complete=destinations_beginning)
 @option_with_variable(
     "--spool", "spools", multiple=True, metavar="DIR", help="Folder with deliveries, instead of the file's."
 )
@@ -117,6 +123,7 @@ def forward_command(
         )
     if tries:
         click_context.exit(_try(context, names[0]))
+    untold: ArchiverError | None = None
     with _until_stopped() as stop:
         if replay:
             result = _replay(context, names[0], stop, give_up_after=give_up_after, **replaying)
@@ -124,11 +131,21 @@ def forward_command(
                 return
             results = [result]
         else:
-            results = _forward(context, names, stop, follow=follow, give_up_after=give_up_after)
+            results, untold = _forward(context, names, stop, follow=follow, give_up_after=give_up_after)
     document = {"message_type": "forward_report", "destinations": [one.to_json() for one in results]}
     context.out("\n".join(map(_told, results)), document)
-    codes = [one.exit_code for one in results]
+    # Without --follow one that is not complete, and did not fail, was ended by SIGTERM. A replay that another
+    # process is at was asked for once, and is not done; what is new is looked at again in a minute.
+    codes = [
+        one.exit_code or int(not (follow or one.is_complete or (one.is_busy and not replay)))
+        for one in results
+    ]
     failed = [code for code in codes if code != 3]
+    if untold is not None and not max(failed, default=0):
+        if context.json:  # which is one document, and that is printed
+            click.echo(printable(f"error: {untold.message}"), err=True)
+            click_context.exit(untold.exit_code)
+        raise untold
     click_context.exit(max(failed, default=0) or max(codes, default=0))
 
 
@@ -186,7 +203,8 @@ def _forward(
     *,
     follow: bool,
     give_up_after: float | None,
-) -> list[Forwarded]:
+) -> tuple[list[Forwarded], ArchiverError | None]:
+    """Return what became of each destination, and what kept the metrics from being written."""
     from archiver.forward.metrics import MetricsFile
     from archiver.forward.run import forward
     from archiver.forward.sending import Policy
@@ -217,9 +235,12 @@ def _forward(
         )
     finally:
         progress.finish()
-    if metrics is not None:
-        metrics.write()
-    return results
+    try:
+        if metrics is not None:
+            metrics.write()
+    except ArchiverError as error:
+        return results, error
+    return results, None
 
 
 def _replay(
@@ -243,6 +264,7 @@ def _replay(
     from archiver.forward.outlet import destination_of
     from archiver.forward.replaying import estimate, replay, scope_of, warnings_of
     from archiver.forward.sending import Policy
+    from archiver.forward.wanted import Wanted
     from archiver.times import parse_when
 
     destination = destination_of(context.settings, name)
@@ -258,7 +280,11 @@ def _replay(
     archive = context.open_archive()
     found = estimate(destination, archive, scope)
     warnings = warnings_of(destination, intake_of(destination), found, now)
-    told = [_estimate_text(name, found), *(printable(f"warning: {one}") for one in warnings)]
+    is_filtered = bool(actions or event_types) or not Wanted.of(destination).is_everything
+    told = [
+        _estimate_text(name, found, is_filtered=is_filtered),
+        *(printable(f"warning: {one}") for one in warnings),
+    ]
     if dry_run:
         document = {"message_type": "replay_estimate", "destination": name, **found.to_json()}
         context.out("\n".join(told), document | {"warnings": warnings})
@@ -291,7 +317,7 @@ def _replay(
         progress.finish()
 
 
-def _estimate_text(name: str, found: Estimate) -> str:
+def _estimate_text(name: str, found: Estimate, *, is_filtered: bool) -> str:
     from archiver import clock
 
     if not found.events or found.oldest_us is None or found.newest_us is None:
@@ -300,6 +326,7 @@ def _estimate_text(name: str, found: Estimate) -> str:
         f"{name}: at most {plural(found.events, 'event')} of {plural(len(found.days), 'day')},"
         f" {clock.to_text(found.oldest_us)} to {clock.to_text(found.newest_us)},"
         f" in {plural(found.files, 'file')} of {bytes_text(found.bytes)}"
+        f"{'; what filters leave out of these is not known before they are read' if is_filtered else ''}"
     )
 
 

@@ -199,6 +199,16 @@ def standing_lines(one: Standing) -> list[str]:
             f"  {plural(one.dead_letters, 'dead letter')}{more} waiting:"
             f" `archiver deadletters list {one.name}` shows why"
         )
+    if one.refuses_everything:
+        lines.append(
+            f"  REFUSES EVERYTHING: the last {plural(tally.refused_in_a_row, 'event')} became dead letters;"
+            f" `archiver deadletters list {one.name}` shows why"
+        )
+    if one.stuck:
+        lines.append(
+            f"  {plural(one.stuck, 'segment')} that it took cannot be removed, and fill the disk:"
+            " `archiver forward` needs the right to delete in its folder"
+        )
     if tally.trouble and (tally.failures or tally.is_open):
         state = "CIRCUIT OPEN" if tally.is_open else "failing"
         since = f" since {told['failing_since']}" if told["failing_since"] else ""

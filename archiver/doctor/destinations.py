@@ -247,6 +247,14 @@ def _room(destination: Destination, standing: Standing) -> Check:
     most = destination.max_waiting_bytes
     if standing.lag is None:
         return Check("room", "skipped", "what waits cannot be counted")
+    if standing.stuck:
+        found = (
+            f"{standing.stuck:,} segments that it took cannot be removed from its folder, and fill the disk"
+        )
+        fix = (
+            "give the user that runs `archiver forward` the right to write there, or run it as the receiver's"
+        )
+        return Check("room", "failed", found, fix)
     told = f"{standing.lag.bytes:,} of {most:,} bytes wait in its folder"
     if standing.lag.bytes >= _NEAR * most:
         fix = (
@@ -275,7 +283,15 @@ def _course(destination: Destination, standing: Standing, now_us: int) -> Iterat
         yield Check("requests", "failed" if is_old else "warning", found, fix)
     else:
         yield Check("requests", "ok", f"{tally.taken:,} events taken, {tally.retries:,} retries")
-    if standing.dead_letters:
+    if standing.refuses_everything:
+        yield Check(
+            "dead letters",
+            "failed",
+            f"it refuses everything: the last {tally.refused_in_a_row:,} events became dead letters",
+            f"`archiver deadletters list {name}` shows why; mend it, then"
+            f" `archiver deadletters resend {name} --all`",
+        )
+    elif standing.dead_letters:
         least = "" if standing.dead_letters_are_all else "at least "
         yield Check(
             "dead letters",

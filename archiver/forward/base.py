@@ -67,12 +67,14 @@ class Lag:
         seconds: Since the oldest of them was received, or committed.
         is_complete: False: there are more events than were counted.
         bytes: On this host's disk, kept for this destination alone or also for the archive.
+        stuck: Segments that are taken, and whose links are still there.
     """
 
     events: int = 0
     seconds: float = 0.0
     is_complete: bool = True
     bytes: int = 0
+    stuck: int = 0
 
 
 class Reader(Protocol):

@@ -14,7 +14,7 @@ What Datadog does not give, and nobody can make up for:
 - It says nothing of single events, and does not know an event again: **what is repeated is there
   twice**, with one `event_id`. That happens where an answer was lost.
 - 202 says that it was accepted. A log above 1 MB is accepted, and cut: such an event is not
-  sent, it becomes a dead letter. A time more than 18 hours ago (or two hours ahead) is not kept as such.
+  sent, it becomes a dead letter. A time more than 18 hours ago is not kept as such.
 
 Sources: Datadog's API reference ("Send logs", v2), "Log date remapper", "Getting started with sites".
 """

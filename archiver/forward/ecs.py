@@ -120,7 +120,8 @@ def categorized(choice: Choice, resource: Any = None) -> tuple[list[str], list[s
     if uid == 3006:
         return ["iam"], _OF_GROUP.get(activity, ["group", "change"])
     kinds = _OF_API.get(activity, _INFO if activity in (0, 99) or uid == API_ACTIVITY else _CHANGE)
-    return ["configuration"] if resource in _CONFIGURATION else ["api"], kinds
+    is_configuration = isinstance(resource, str) and resource in _CONFIGURATION
+    return ["configuration"] if is_configuration else ["api"], kinds
 
 
 def _envelope(parts: Parts) -> Tree:

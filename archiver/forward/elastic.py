@@ -212,6 +212,8 @@ class ElasticIntake:
         if trouble is not None or isinstance(answer, NoAnswer):
             return all_again(len(items), trouble or Trouble("later", "no answer"))
         if not answer.is_whole:
+            if len(answer.content) < most_answer_bytes:
+                return all_again(len(items), Trouble("later", str(answer.status), "the answer ended early"))
             # Its half is shorter; a single item has no half.
             kind: TroubleKind = "batch" if len(items) > 1 else "later"
             told = f"the answer is above {most_answer_bytes} bytes"

@@ -18,12 +18,17 @@ _BYTES_AROUND: Final = 256  # what an intake puts around one event, about
 
 
 def outgoing(
-    rows: pa.RecordBatch | pa.Table, dataset: Literal["events", "alerts"], places: Sequence[int]
+    rows: pa.RecordBatch | pa.Table,
+    dataset: Literal["events", "alerts"],
+    places: Sequence[int],
+    bodies: list[bytes] | None = None,
+    received_us: list[int] | None = None,
 ) -> list[Outgoing]:
     """Return the rows of a dataset, which have `COLUMNS`, as events.
 
     Args:
         places: Of each row, see `Outgoing.place`.
+        bodies, received_us: Of each row, if somebody has them; else they are columns, too.
     """
 
     def values(name: str) -> list[Any]:
@@ -32,7 +37,10 @@ def outgoing(
     def numbers(name: str) -> list[Any]:
         return cast("list[Any]", rows.column(name).cast(pa.int64()).to_pylist())
 
-    bodies = cast("list[bytes]", rows.column("body").cast(pa.binary()).to_pylist())
+    if bodies is None:
+        bodies = cast("list[bytes]", rows.column("body").cast(pa.binary()).to_pylist())
+    if received_us is None:
+        received_us = numbers("received_at")
     count = len(bodies)
     if dataset == "events":
         types = [told or ROW_EVENT_TYPE for told in values("event_type")]
@@ -50,7 +58,7 @@ def outgoing(
             types,
             actions,
             numbers("event_time"),
-            numbers("received_at"),
+            received_us,
             places,
         )
     )

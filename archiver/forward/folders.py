@@ -20,8 +20,8 @@ LOCK: Final = "lock"
 
 
 def folder_of(spool: Path | str, destination: str) -> Path:
-    """Return where segments wait for a destination."""
-    return Path(spool) / live.CONSUMERS / destination
+    """Return where segments wait for a destination: absolute, for the cursor remembers by it."""
+    return Path(spool).absolute() / live.CONSUMERS / destination
 
 
 def make_folders(spools: Sequence[Path | str], destination: str) -> list[Path]:

@@ -59,7 +59,7 @@ def lag_of(settings: Settings, destination: Destination, archive: Archive | None
     until = time.monotonic() + MOST_SECONDS
     segments: list[_Segment] = []
     if destination.origin == "deliveries":
-        segments = _waiting(settings, destination, cursor or Cursor())
+        segments, lag.stuck = _waiting(settings, destination, cursor or Cursor())
         lag.bytes = sum(one.bytes for one in segments)
     if reads_ledger(destination, cursor):
         if archive is None:
@@ -75,9 +75,9 @@ def lag_of(settings: Settings, destination: Destination, archive: Archive | None
     return lag
 
 
-def _waiting(settings: Settings, destination: Destination, cursor: Cursor) -> list[_Segment]:
-    """List what waits for it, the oldest first; what is taken, but whose link is still there, is left out."""
-    found = []
+def _waiting(settings: Settings, destination: Destination, cursor: Cursor) -> tuple[list[_Segment], int]:
+    """List what waits for it, the oldest first; what is taken, but whose link is still there, is counted."""
+    found, stuck = [], 0
     for spool in settings.spool_folders:
         folder = folder_of(spool, destination.name)
         position = cursor.spools.get(str(folder), InSpool())
@@ -86,7 +86,9 @@ def _waiting(settings: Settings, destination: Destination, cursor: Cursor) -> li
             if name not in finished:
                 taken = position.place if name == position.segment else 0
                 found.append(_Segment(name, folder / name, size, taken))
-    return sorted(found)
+            else:
+                stuck += 1
+    return sorted(found), stuck
 
 
 def _links(folder: Path) -> Iterator[tuple[str, int]]:

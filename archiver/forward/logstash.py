@@ -47,6 +47,8 @@ MOST_REQUEST_BYTES: Final = 100 << 20
 
 # Never gives back what it took: a text of brackets, however long, is read once.
 _BRACKETED_NAME: Final = re.compile(rb'"[^"\[\]]*+[\[\]][^"]*+"\s*+:')
+# A text, read from quote to quote, and whether it is a name.
+_TEXT: Final = re.compile(rb'"((?:[^"\\]++|\\.)*+)"\s*+(:?)', re.DOTALL)
 # `[`, `]` and `@` (of `@metadata`), escaped.
 _ESCAPED: Final = re.compile(rb"\\u00(?:5[bBdD]|40)")
 
@@ -130,6 +132,12 @@ def _apart(items: Sequence[bytes]) -> Iterator[tuple[int, int]]:
 
 def _spoils(item: bytes) -> bool:
     """Whether Logstash may not be able to make an event of this; it may also be able to."""
-    if (b"[" in item or b"]" in item) and _BRACKETED_NAME.search(item) is not None:
-        return True
+    if b"[" in item or b"]" in item:
+        if _BRACKETED_NAME.search(item) is not None:
+            return True
+        # Behind an escaped quote only reading from the beginning tells what is a name.
+        if b'\\"' in item and any(
+            found[2] and (b"[" in found[1] or b"]" in found[1]) for found in _TEXT.finditer(item)
+        ):
+            return True
     return b"@metadata" in item or (b"\\u00" in item and _ESCAPED.search(item) is not None)

@@ -250,7 +250,7 @@ def _walk(value: Any, node: _Node, change: _Change) -> Any:
                     if key in node.inner and name in value:
                         _put(value, name, _walk(value[name], node.inner[key], change))
     elif type(value) is list:
-        _walk_list(value, node, change)
+        _walk_list(value, [node], change)
     elif type(value) is str and value.lstrip(_SPACE).startswith(("{", "[", '"')):
         return _walk_text(value, node, change)
     return value
@@ -267,16 +267,25 @@ def _put(value: dict[str, Any], name: str, changed: Any) -> None:
         value[name] = changed
 
 
-def _walk_list(value: list[Any], node: _Node, change: _Change) -> None:
-    """`*` is each element; any other name is looked for in each element."""
-    if _STAR in node.ends:
+def _walk_list(value: list[Any], nodes: list[_Node], change: _Change) -> None:
+    """`*` is each element; any other name is looked for in each element.
+
+    A list within a list is gone into once, for all nodes: node by node it would be gone into more
+    often with each level.
+    """
+    if any(_STAR in node.ends for node in nodes):
         value[:] = [changed for one in value if (changed := change(one)) is not _GONE]
-    inner = node.inner.get(_STAR)
+    inner = (node.inner[_STAR] for node in nodes if _STAR in node.inner)
+    nodes = list(dict.fromkeys([*nodes, *inner]))
     changed = []
     for one in value:
-        left = _walk(one, node, change)
-        if inner is not None and left is not _GONE:
-            left = _walk(left, inner, change)
+        left = one
+        if type(one) is list:
+            _walk_list(one, nodes, change)
+        else:
+            for node in nodes:
+                if left is not _GONE:
+                    left = _walk(left, node, change)
         if left is not _GONE:
             changed.append(left)
     value[:] = changed

@@ -67,6 +67,9 @@ def prepare(settings: Settings, destination: Destination) -> list[Path]:
                 f"destination {destination.name}: no spool is configured that it could read",
                 hint='name one under [spool] folders, or let it read the archive: from = "archive"',
             )
+        for spool in map(Path, settings.spool_folders):
+            if not spool.is_dir():  # a disk that is not mounted must not come into being as a folder
+                raise SourceError(f"{spool}: no such spool folder", hint="create it, or mount its disk")
         waiting = make_folders(settings.spool_folders, destination.name)
     state = state_folder(settings, destination.name)
     if settings.forward_state is None and not state.parents[1].is_dir():

@@ -89,7 +89,7 @@ def drop_links(folders: Sequence[Path], archive: Archive, cursor: CursorFile, na
         with contextlib.suppress(OSError):  # it goes when its commit is taken
             (one.folder / one.name).unlink(missing_ok=True)
     log.warning(
-        "destination %s: %d segments (%d bytes) waited for it, more than its max_waiting_bytes: their links"
+        "destination %s: %d segments (%d bytes) that waited for it are left to the archive: their links"
         " are removed; it goes on with what the archive has, from commit %d on, whose events may repeat",
         name,
         len(dropped),

@@ -13,7 +13,7 @@ import hashlib
 import json
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import accumulate
 from pathlib import Path
@@ -199,13 +199,14 @@ class ReplayFile:
 
 
 def begin(
-    archive: Archive, folder: Path, scope: Scope, *, restart: bool = False
+    archive: Archive, folder: Path, scope: Scope, *, restart: bool = False, filters: Sequence[object] = ()
 ) -> tuple[ReplayFile, Snapshot, str]:
     """Begin a replay, or go on with the one that the same command began and did not finish.
 
     Args:
         folder: Of the destination's replays, which exists.
         restart: Begin anew in any case.
+        filters: Of the destination: with others it is another replay, of other files.
 
     Returns:
         Its position; the snapshot that it reads; what somebody should know about that, or nothing.
@@ -214,7 +215,7 @@ def begin(
         SourceError: The position cannot be read or written.
         IntegrityError, StoreError: The snapshot cannot be read.
     """
-    name = replay_id(archive.id, scope)
+    name = replay_id(archive.id, scope, filters)
     known = None if restart else _read(folder / f"{name}.json")
     note = ""
     if known is not None and not known.finished:
@@ -234,12 +235,12 @@ def begin(
     return file, snapshot, note
 
 
-def replay_id(archive_id: str, scope: Scope) -> str:
-    """Return the name of a replay: the same for the same archive and arguments."""
+def replay_id(archive_id: str, scope: Scope, filters: Sequence[object] = ()) -> str:
+    """Return the name of a replay: the same for the same archive, arguments and filters."""
     told = scope.to_json()
     if any(scope.words):
         told["since"], told["until"] = scope.words
-    text = json.dumps([archive_id, told], sort_keys=True)
+    text = json.dumps([archive_id, told, *filters], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -153,7 +153,9 @@ def _send(
     restart: bool,
     note: Callable[[str], None],
 ) -> None:
-    file, snapshot, said = begin(archive, folder, scope, restart=restart)
+    own = (destination.workspaces, destination.event_types, destination.actions, destination.exclude_actions)
+    filters = own if any(own) else ()
+    file, snapshot, said = begin(archive, folder, scope, restart=restart, filters=filters)
     if said:
         note(said)
     position = file.position

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import logging
 import random
+import sys
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -19,9 +21,11 @@ from archiver.archive import Archive
 from archiver.config import Settings
 from archiver.errors import ArchiverError
 from archiver.forward.account import Account
+from archiver.forward.base import Portion, Reader
 from archiver.forward.commits import Commits, begin_at_head
 from archiver.forward.cursor import CursorFile
 from archiver.forward.deliveries import Deliveries
+from archiver.forward.folders import folder_of
 from archiver.forward.intakes import intake_of
 from archiver.forward.outlet import (
     BusyError,
@@ -44,6 +48,7 @@ log = logging.getLogger("archiver.forward")
 DEAD_LETTERS: Final = "deadletters"
 LOOK_SECONDS: Final = 0.5
 LOOK_IN_ARCHIVE_SECONDS: Final = 5.0
+STRETCH_SECONDS: Final = 60.0
 
 OpenArchive = Callable[[], Archive]
 
@@ -89,6 +94,29 @@ class Forwarded:
         }
 
 
+class Stretch:
+    """What a reader gives within a minute, up to the end of a unit.
+
+    A destination that is slow has so much to read that its folder could outgrow its limit meanwhile.
+
+    Attributes:
+        has_more: Whether the reader may have more.
+    """
+
+    def __init__(self, reader: Reader) -> None:
+        self.reader = reader
+        self.has_more = False
+        self.acknowledge = reader.acknowledge
+
+    def read(self) -> Iterator[Portion]:
+        until = time.monotonic() + STRETCH_SECONDS
+        for portion in self.reader.read():
+            yield portion
+            if portion.is_last and time.monotonic() >= until:
+                self.has_more = True
+                return
+
+
 class Forwarding:
     """One destination, under its lock.
 
@@ -116,6 +144,9 @@ class Forwarding:
         self._stop = stop or threading.Event()
         self._environment = environment
         self._waiting = prepare(settings, destination)
+        if destination.origin == "archive":  # it may have been of the other kind before
+            folders = [folder_of(spool, destination.name) for spool in settings.spool_folders]
+            self._waiting = [folder for folder in folders if folder.is_dir()]
         self._wanted = Wanted.of(destination)
         self.account = Account(self.folder)
 
@@ -131,37 +162,47 @@ class Forwarding:
             return self._session(lambda _: False)
 
     def follow(self) -> None:
-        """Send what there is and what comes, until `stop` is set.
+        """Send what there is and what comes, until `stop` is set; first waits for whoever does it now."""
+        told = ""
+        while not self._stop.is_set():
+            try:
+                with locked(self.folder, self.destination.name):
+                    self._follow()
+            except ArchiverError as error:  # of the lock
+                if error.message != told:
+                    told = error.message
+                    log.warning("%s; it is tried again", told)
+                self._stop.wait(LOOK_SECONDS)
 
-        Raises:
-            BusyError: Another process does it.
-        """
-        with locked(self.folder, self.destination.name):
+    def _follow(self) -> None:
+        failures = 0
+
+        def goes_on(cursor: CursorFile) -> bool:
+            nonlocal failures
             failures = 0
+            reads_folder = cursor.cursor.archive is None
+            return not self._stop.wait(LOOK_SECONDS if reads_folder else LOOK_IN_ARCHIVE_SECONDS)
 
-            def goes_on(cursor: CursorFile) -> bool:
-                nonlocal failures
-                failures = 0
-                reads_folder = cursor.cursor.archive is None
-                return not self._stop.wait(LOOK_SECONDS if reads_folder else LOOK_IN_ARCHIVE_SECONDS)
-
-            while not self._stop.is_set():
-                try:
-                    self._session(goes_on)
-                except ArchiverError as error:
-                    failures += 1
-                    log.warning("%s%s", error.message, f"; {error.hint}" if error.hint else "")
-                    wait = min(self._policy.first_wait * 2 ** min(failures, 30), self._policy.longest_wait)
-                    asked = error.wait_seconds if isinstance(error, DestinationError) else 0.0
-                    self._stop.wait(max(wait * random.uniform(0.5, 1.0), asked))  # noqa: S311
+        while not self._stop.is_set():
+            asked = 0.0
+            try:
+                self._session(goes_on)
+            except ArchiverError as error:
+                log.warning("%s%s", error.message, f"; {error.hint}" if error.hint else "")
+                asked = error.wait_seconds if isinstance(error, DestinationError) else 0.0
+            except Exception:  # the other destinations go on, and nobody would miss this one
+                log.exception("destination %s", self.destination.name)
+            failures += 1
+            wait = min(self._policy.first_wait * 2 ** min(failures, 30), self._policy.longest_wait)
+            self._stop.wait(max(wait * random.uniform(0.5, 1.0), asked))  # noqa: S311
 
     def _session(self, goes_on: Callable[[CursorFile], bool]) -> bool:
         """Send what there is, again and again while `goes_on`; whether all of it is settled."""
         outlet: Outlet | None = None
         try:
             cursor = CursorFile(self.folder)
-            if cursor.is_new:
-                cursor.write(sync=True)
+            # What cannot be remembered is not sent either: on a full disk it would be sent for ever.
+            cursor.write(sync=True)
             outlet = outlet_of(
                 self.destination,
                 self.folder,
@@ -187,19 +228,43 @@ class Forwarding:
 
     def _pass(self, outlet: Outlet, cursor: CursorFile, deliveries: Deliveries) -> bool:
         reads_archive = self.destination.origin == "archive"
-        if reads_archive and cursor.cursor.archive is None:
-            begin_at_head(self._opened(), cursor)
-        if not reads_archive and has_overflowed(self._waiting, self.destination.max_waiting_bytes):
-            drop_links(self._waiting, self._opened(), cursor, self.destination.name)
-        if cursor.cursor.archive is not None:
-            commits = Commits(self._opened(), cursor, outlet.limits, self._wanted, folders=self._waiting)
-            if not outlet.sender.send(commits):
+        while True:
+            if reads_archive and cursor.cursor.archive is None:
+                # What waits for it in folders is in the archive, too, or will be.
+                drop_links(self._waiting, self._opened(), cursor, self.destination.name)
+                if cursor.cursor.archive is None:
+                    begin_at_head(self._opened(), cursor)
+            if not reads_archive and has_overflowed(self._waiting, self.destination.max_waiting_bytes):
+                self._give_up_folder(cursor)
+            if cursor.cursor.archive is not None:
+                commits = Commits(self._opened(), cursor, outlet.limits, self._wanted, folders=self._waiting)
+                stretch = Stretch(commits)
+                if not outlet.sender.send(stretch):
+                    return False
+                if stretch.has_more:
+                    continue
+                if reads_archive:
+                    return True
+                cursor.cursor.archive = None
+                cursor.write(sync=True)
+            stretch = Stretch(deliveries)
+            if not outlet.sender.send(stretch):
                 return False
-            if reads_archive:
+            if not stretch.has_more:
                 return True
-            cursor.cursor.archive = None
-            cursor.write(sync=True)
-        return outlet.sender.send(deliveries)
+
+    def _give_up_folder(self, cursor: CursorFile) -> None:
+        """Leave what waits to the archive; if none can be read, it is sent from here all the same."""
+        try:
+            drop_links(self._waiting, self._opened(), cursor, self.destination.name)
+        except ArchiverError as error:
+            if cursor.cursor.archive is not None:
+                raise
+            log.warning(
+                "destination %s: more than its max_waiting_bytes waits for it, and goes on waiting: %s",
+                self.destination.name,
+                error.message,
+            )
 
     def _opened(self) -> Archive:
         if self._archive is None:
@@ -234,24 +299,33 @@ def forward(
         watch: Called a few times a second with what was reached so far.
 
     Raises:
-        ConfigError: One of them is not configured, or its settings or secrets cannot be used.
+        ConfigError: One of them is not configured.
+        ArchiverError: None of them can begin. Where others can, it is told of those that cannot.
     """
     stop = stop or threading.Event()
     policy = policy or Policy()
-    pieces = []
-    for name in names:
-        one = Forwarding(
-            settings,
-            destination_of(settings, name),
-            open_archive,
-            policy=policy,
-            stop=stop,
-            environment=environment,
-        )
-        intake_of(one.destination, environment)  # what cannot begin is told before anything is sent
-        pieces.append((one, Forwarded(name)))
+    chosen = [destination_of(settings, name) for name in names]
+    pieces, results, reasons = [], [], []
+    for destination in chosen:
+        result = Forwarded(destination.name)
+        results.append(result)
+        try:
+            one = Forwarding(
+                settings, destination, open_archive, policy=policy, stop=stop, environment=environment
+            )
+            pieces.append((one, result))
+            intake_of(destination, environment)  # its thread meets that as well, and may try again
+        except ArchiverError as error:
+            result.error = error
+            reasons.append(error.message)
+            if len(reasons) == len(chosen):
+                raise
+    if reasons:  # now: with `follow` the report comes late
+        log.warning("%s", "; ".join(reasons))
     threads = [
-        threading.Thread(target=_run, args=(one, result, follow), name=f"forward-{one.destination.name}")
+        threading.Thread(
+            target=_run, args=(one, result, follow), name=f"forward-{one.destination.name}", daemon=True
+        )
         for one, result in pieces
     ]
     try:
@@ -262,17 +336,20 @@ def forward(
                 thread.join(0.2 / len(threads))
             for one, result in pieces:
                 result.tally = _since(one.account)
-            watch([result for _, result in pieces])
+            watch(results)
     finally:
         stop.set()
-        for thread in threads:
-            thread.join()
+        # Who asks twice waits for no answer; the threads die with the process, as by SIGKILL.
+        if not isinstance(sys.exception(), KeyboardInterrupt):
+            for thread in threads:
+                thread.join()
     for one, result in pieces:
         result.tally = _since(one.account)
-    return [result for _, result in pieces]
+    return results
 
 
 def _run(one: Forwarding, result: Forwarded, follow: bool) -> None:
+    result.error = None
     try:
         if follow:
             one.follow()

@@ -29,6 +29,7 @@ from archiver.http import Client, NotTrustedError
 
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
 MOST_REFUSED_IN_A_ROW: Final = 1_000
+LONGEST_HELD_SECONDS: Final = 5.0  # events in a request that does not get full
 HOPELESS_SECONDS: Final = 600.0
 LEAST_ATTEMPTS: Final = 4
 _FAILED: Final = "500"
@@ -77,6 +78,7 @@ class Tally:
         invalid: Are in quarantine, and so not forwarded.
         requests, retries, bytes: Requests, those that repeat something, and bytes of items taken.
         failures: Failed requests in a row.
+        refused_in_a_row: Events that became dead letters since one was taken.
         failing_since_us: When the first of them was; None: the last request went well.
         is_open: Whether the circuit is open.
         trouble: The last trouble, in words; stays when it is over.
@@ -93,6 +95,7 @@ class Tally:
     retries: int = 0
     bytes: int = 0
     failures: int = 0
+    refused_in_a_row: int = 0
     failing_since_us: int | None = None
     is_open: bool = False
     trouble: str | None = None
@@ -111,15 +114,23 @@ class Payloads(Protocol):
 class _Request:
     """Events that go together, and how far the reader stands behind them.
 
-    `has_failed_in_part`: one of them was taken alone when all of them had failed.
+    Attributes:
+        letters: What can never be sent or was refused, with how many items go before it.
+        portions: Of each item.
+        settled: Items that were taken or refused.
+        end: How far the reader stands behind all of them.
+        has_failed_in_part: One of them was taken alone when all of them had failed.
     """
 
     events: list[Outgoing] = field(default_factory=list)
     items: list[bytes] = field(default_factory=list)
-    letters: list[Letter] = field(default_factory=list)
+    letters: list[tuple[int, Letter]] = field(default_factory=list)
+    portions: list[Portion] = field(default_factory=list)
+    settled: set[int] = field(default_factory=set)
     size: int = 0
     end: tuple[Portion, int] | None = None
     has_failed_in_part: bool = False
+    began: float = field(default_factory=time.monotonic)
 
 
 class Sender:
@@ -160,7 +171,6 @@ class Sender:
         self._changed = changed
         self._began_failing: float | None = None
         self._failures = 0
-        self._refused_in_a_row = 0
         self._free_at = 0.0
 
     def send(self, reader: Reader) -> bool:
@@ -171,7 +181,15 @@ class Sender:
             ArchiverError: It could not be read, or dead letters could not be written.
         """
         request = _Request()
-        for portion in reader.read():
+        portions = iter(reader.read())
+        while True:
+            try:
+                portion = next(portions, None)
+            except ArchiverError:
+                self._settle(reader, request)  # what stands before it is sent all the same
+                raise
+            if portion is None:
+                return self._settle(reader, request)
             self.tally.filtered += portion.filtered
             self.tally.invalid += portion.invalid
             for event in portion.events:
@@ -182,7 +200,7 @@ class Sender:
                     letter = Letter(event, "cannot be sent", error.message, attempts=0)
                 if item is not None:
                     if request.items and (
-                        len(request.items) >= self._limits.most_events
+                        len(request.items) >= self._most_together()
                         or request.size + len(item) > self._limits.most_bytes
                     ):
                         if not self._settle(reader, request):
@@ -190,30 +208,56 @@ class Sender:
                         request = _Request()
                     request.events.append(event)
                     request.items.append(item)
+                    request.portions.append(portion)
                     request.size += len(item)
                 elif letter is not None:
-                    request.letters.append(letter)
+                    request.letters.append((len(request.items), letter))
                 request.end = (portion, event.place)
             request.end = (portion, portion.end)
-            if not request.items and not self._settle(reader, request):
-                return False
-            if not request.items:
+            if not request.items or time.monotonic() - request.began >= LONGEST_HELD_SECONDS:
+                if not self._settle(reader, request):
+                    return False
                 request = _Request()
             if self._stop.is_set():
                 return False
-        return self._settle(reader, request)
+
+    def _most_together(self) -> int:
+        """Return how many events are settled together: where each goes alone, two if one seems to fail.
+
+        See `_tried`: without another one nothing would show that it is the event's fault.
+        """
+        most = self._limits.most_events
+        return 2 if most == 1 and self.tally.is_open else most
 
     def _settle(self, reader: Reader, request: _Request) -> bool:
-        """Have each event of a request settled, and the cursor moved; false if it was stopped before."""
-        if request.items and not self._deliver(request, range(len(request.items))):
-            return False
-        if request.letters:
-            self._dead_letters.add(request.letters)
-            self.tally.dead += len(request.letters)
-        if request.end is not None:
-            reader.acknowledge(*request.end)
+        """Have each event of a request settled, and the cursor moved; false if it was stopped before.
+
+        Where that comes to no end, the cursor moves behind the first of them that are.
+        """
+        is_over = False
+        try:
+            is_over = not request.items or self._deliver(request, range(len(request.items)))
+        except DestinationError:
+            self._pass(reader, request, is_over=False)
+            raise
+        self._pass(reader, request, is_over=is_over)
+        return is_over
+
+    def _pass(self, reader: Reader, request: _Request, *, is_over: bool) -> None:
+        """Keep the dead letters of what is settled, and move the cursor behind it."""
+        left = (number for number in range(len(request.items)) if number not in request.settled)
+        first = None if is_over else next(left, None)
+        end = request.end
+        if first is not None:
+            end = (request.portions[first - 1], request.events[first - 1].place) if first else None
+        if end is None:
+            return
+        letters = [letter for place, letter in request.letters if first is None or place < first]
+        if letters:
+            self._dead_letters.add(letters)
+            self.tally.dead += len(letters)
+        reader.acknowledge(*end)
         self._changed()
-        return True
 
     def _deliver(self, request: _Request, numbers: Sequence[int]) -> bool:
         """Deliver some items of a request until each is taken or in `request.letters`."""
@@ -233,7 +277,9 @@ class Sender:
                 numbers = [number for number in numbers if number not in settled]
             else:
                 numbers = left
-            self._note(request, trying, verdict, attempts)
+            is_any_taken = self._note(request, trying, verdict, attempts)
+            if verdict.refused and not is_any_taken:
+                self._hold_against(next(iter(verdict.refused.values())))
             trouble = verdict.trouble
             request.has_failed_in_part |= was_open and len(trying) == 1 and not left
             if trouble is None or not left:
@@ -246,19 +292,22 @@ class Sender:
             elif trouble.kind == "batch" or self._is_hopeless(trouble, request, attempts):
                 for number in left:
                     self._refuse(request, number, str(trouble), attempts)
+                self._hold_against(str(trouble))
                 numbers = [number for number in numbers if number not in left]
             elif not self._wait_after(trouble):
                 return False
         return True
 
     def _tried(self, numbers: Sequence[int], trouble: Trouble | None, attempts: int) -> Sequence[int]:
-        """Return which items to try: of an open circuit a single one.
+        """Return which items to try: of an open circuit, or where every event is refused, a single one.
 
         It is the first, but now and then the last: a receiver that fails (500) at one event fails at it
         for ever, and only another one shows that it works.
         """
+        if self.tally.refused_in_a_row >= MOST_REFUSED_IN_A_ROW:
+            return numbers[:1]
         if not self.tally.is_open:
-            return numbers
+            return numbers[: self._limits.most_events]
         if trouble is not None and trouble.answer == _FAILED and attempts % 3 == 2:
             return numbers[-1:]
         return numbers[:1]
@@ -272,20 +321,21 @@ class Sender:
             trouble = Trouble("settings", "tls", error.message, error.hint)
             return Verdict(again=range(len(items)), trouble=trouble)
 
-    def _note(self, request: _Request, trying: Sequence[int], verdict: Verdict, attempts: int) -> None:
-        """Count what one attempt brought."""
-        for place, told in verdict.refused.items():
-            self._refuse(request, trying[place], told, attempts)
+    def _note(self, request: _Request, trying: Sequence[int], verdict: Verdict, attempts: int) -> bool:
+        """Count what one attempt brought; whether anything was taken."""
         not_taken = {*verdict.again, *verdict.refused}
         taken = [number for place, number in enumerate(trying) if place not in not_taken]
         now = clock.now_us()
         if taken:
+            request.settled.update(taken)
             self.tally.taken += len(taken)
             self.tally.already += verdict.already
             self.tally.bytes += sum(len(request.items[number]) for number in taken)
             self.tally.taken_us = now
             self.tally.taken_event_us = request.events[taken[-1]].at_us
-            self._refused_in_a_row = 0
+            self.tally.refused_in_a_row = 0
+        for place, told in verdict.refused.items():
+            self._refuse(request, trying[place], told, attempts)
         if taken or verdict.trouble is None or verdict.trouble.kind == "batch":
             self.tally.failures = self._failures = 0
             self.tally.failing_since_us = self._began_failing = None
@@ -294,21 +344,28 @@ class Sender:
             self.tally.trouble = str(verdict.trouble)
             self.tally.trouble_us = now
         self._changed()
+        return bool(taken)
 
     def _refuse(self, request: _Request, number: int, told: str, attempts: int) -> None:
-        """Make a dead letter of one event.
+        """Make a dead letter of one event."""
+        letter = Letter(request.events[number], _REFUSED, told, attempts=attempts)
+        request.letters.append((number, letter))
+        request.settled.add(number)
+        self.tally.refused_in_a_row += 1
+
+    def _hold_against(self, told: str) -> None:
+        """Say so where so many are refused in a row that it is hardly the events' fault.
 
         Raises:
-            DestinationError: So many in a row that it is hardly the events' fault.
+            DestinationError: They are. Each call gets on by one event then, until one is taken.
         """
-        self._refused_in_a_row += 1
-        if self._refused_in_a_row > MOST_REFUSED_IN_A_ROW:
-            raise DestinationError(
-                f"destination {self._name}: refuses every event: {told}",
-                hint=f"{MOST_REFUSED_IN_A_ROW} in a row are dead letters now; find out why, then"
-                f" `archiver deadletters resend {self._name} --all`",
-            )
-        request.letters.append(Letter(request.events[number], _REFUSED, told, attempts=attempts))
+        if self.tally.refused_in_a_row < MOST_REFUSED_IN_A_ROW:
+            return
+        raise DestinationError(
+            f"destination {self._name}: refuses every event: {told}",
+            hint=f"{self.tally.refused_in_a_row} in a row are dead letters now; find out why, then"
+            f" `archiver deadletters resend {self._name} --all`",
+        )
 
     def _is_hopeless(self, trouble: Trouble, request: _Request, attempts: int) -> bool:
         """Whether a receiver that works has failed at the same events for so long that it is theirs."""

@@ -178,7 +178,7 @@ def _read(here: str, name: str, members: Mapping[str, Any], folder: Path) -> Des
         hash_key=_secret(here, name, "hash_key", members, folder),
         gzip=members.get("gzip"),
         ca_file=str(folder / members["ca_file"]) if "ca_file" in members else None,
-        timeout_seconds=float(members.get("timeout_seconds", 30.0)),
+        timeout_seconds=float(min(members.get("timeout_seconds", 30.0), 1e9)),
         batch_events=members.get("batch_events"),
         batch_bytes=members.get("batch_bytes"),
         max_waiting_bytes=members.get("max_waiting_bytes", 4 << 30),
@@ -193,6 +193,8 @@ def _read(here: str, name: str, members: Mapping[str, Any], folder: Path) -> Des
 def _check(here: str, one: Destination) -> None:
     if not one.url and not (one.kind == "datadog" and "site" in one.options):
         raise ConfigError(f"{here} url is missing")
+    if one.url and "site" in one.options:
+        raise ConfigError(f"{here} has a site and a url: leave one of them out")
     if one.token is None and one.kind in _NEEDS_TOKEN:
         raise ConfigError(f"{here} has no token", hint="name its variable (token_env) or file (token_file)")
     if one.token is not None and (one.password is not None or one.user):
@@ -206,6 +208,12 @@ def _check(here: str, one: Destination) -> None:
         )
     if one.ocsf_actions is not None and one.form != "ocsf":
         raise ConfigError(f'{here} ocsf_actions means nothing without body = "ocsf"')
+    if one.secret is not None and one.options.get("batch", "single") != "single":
+        raise ConfigError(f"{here}: a signature is of one delivery: leave batch out")
+    _check_numbers(here, one)
+
+
+def _check_numbers(here: str, one: Destination) -> None:
     if not 0 < one.timeout_seconds <= 600:
         raise ConfigError(f"{here} timeout_seconds is up to 600")
     if one.batch_events is not None and not 1 <= one.batch_events <= 100_000:
@@ -216,8 +224,6 @@ def _check(here: str, one: Destination) -> None:
         raise ConfigError(f"{here} max_waiting_bytes is at least 1048576 (1 MiB)")
     if one.max_per_second is not None and not 1 <= one.max_per_second <= 10_000_000:
         raise ConfigError(f"{here} max_per_second is 1 to 10000000, not {one.max_per_second}")
-    if one.secret is not None and one.options.get("batch", "single") != "single":
-        raise ConfigError(f"{here}: a signature is of one delivery: leave batch out")
 
 
 def one_of(here: str, members: Mapping[str, Any], key: str, known: tuple[str, ...]) -> None:
@@ -240,7 +246,7 @@ def _secret(here: str, name: str, what: str, members: Mapping[str, Any], folder:
     if (variable is None) == (file is None):
         raise ConfigError(f"{here}: {what}_env or {what}_file, not both")
     if not (variable or file):
-        raise ConfigError(f"{here} {what}_env is empty")
+        raise ConfigError(f"{here} {what}_{'file' if variable is None else 'env'} is empty")
     shown = f"destination {name}: the {what.replace('_', ' ')}"
     return SecretPlace(shown, variable, None if file is None else str(folder / file))
 

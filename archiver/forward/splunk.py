@@ -30,7 +30,7 @@ from archiver.forward.base import (
 from archiver.forward.posting import post
 from archiver.forward.settings import Destination
 from archiver.forward.templates import template_of
-from archiver.http import Answer, Client, NoAnswer, first_line, parsed_url
+from archiver.http import MOST_ANSWER_BYTES, Answer, Client, NoAnswer, first_line, parsed_url
 from archiver.secret import Secret
 
 EVENT_PATH: Final = "/services/collector/event"
@@ -225,8 +225,11 @@ class SplunkIntake:
         if code in _OF_ONE_EVENT and number is not None and number < count:
             verdict = Verdict(refused={number: str(trouble)}, again=range(number + 1, count))
             if number and self._channel:
-                verdict.trouble = self._confirmed(client, told.get("ackId"), stop)
-                if verdict.trouble:
+                ack_id = told.get("ackId")
+                # Without one nobody can ask after those before it; they may then be there twice.
+                if type(ack_id) is int:
+                    verdict.trouble = self._confirmed(client, ack_id, stop)
+                if verdict.trouble or type(ack_id) is not int:
                     verdict.again = [one for one in range(count) if one != number]
             return verdict
         return all_again(count, trouble)
@@ -340,6 +343,8 @@ def _judged(answer: Answer | NoAnswer) -> tuple[int | None, Trouble | None]:
     if code is not None and code in _CODES:
         kind, hint = _CODES[code]
         return code, Trouble(kind, shown, text, hint, answer.retry_after)
+    if trouble is None and not answer.is_whole and len(answer.content) < MOST_ANSWER_BYTES:
+        return code, Trouble("later", shown, "the answer ended early")
     if trouble is None:  # 2xx, and yet nothing that says that it was taken
         return code, Trouble("settings", shown, text or answer.told, _NO_COLLECTOR)
     return code, Trouble(trouble.kind, shown, text or trouble.told, trouble.hint, trouble.retry_after)

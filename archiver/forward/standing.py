@@ -8,7 +8,7 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from archiver import clock
 from archiver.archive import Archive
@@ -20,8 +20,10 @@ from archiver.forward.cursor import Cursor, read_cursor
 from archiver.forward.deadletters import FOLDER, DeadLetters
 from archiver.forward.folders import LOCK
 from archiver.forward.lag import lag_of, reads_ledger
-from archiver.forward.sending import Tally
+from archiver.forward.sending import MOST_REFUSED_IN_A_ROW, Tally
 from archiver.forward.settings import Destination
+
+_ABOUT_TO_GO: Final = 3
 
 
 @dataclass(slots=True)
@@ -55,6 +57,17 @@ class Standing:
     oldest_dead_letter_us: int | None = None
     problems: list[str] = field(default_factory=list)
 
+    @property
+    def refuses_everything(self) -> bool:
+        """Whether so many in a row were refused, and wait, that it is hardly the events' fault."""
+        return self.tally.refused_in_a_row >= MOST_REFUSED_IN_A_ROW and self.dead_letters != 0
+
+    @property
+    def stuck(self) -> int:
+        """Segments that are taken and stay on the disk; none, if they may be about to go."""
+        count = 0 if self.lag is None else self.lag.stuck
+        return count if count > _ABOUT_TO_GO else 0
+
     def failing_seconds(self, now_us: int) -> float:
         """For how long its requests have failed; 0 if the last one went well."""
         since = self.tally.failing_since_us
@@ -76,6 +89,7 @@ class Standing:
                 "seconds": round(lag.seconds, 3),
                 "complete": lag.is_complete,
                 "bytes": lag.bytes,
+                "stuck": lag.stuck,
             },
             "taken": tally.taken,
             "already_there": tally.already,

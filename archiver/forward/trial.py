@@ -7,6 +7,7 @@ and without a retry. It is marked as what it is, and stays at the receiver.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import threading
 import time
@@ -33,7 +34,9 @@ _PRODUCTS: Final[dict[Kind, str]] = {
     "http": "the receiver",
 }
 _ASIDE: Final = "/ack"  # what Splunk is asked beside the event
-_LOOPBACK: Final = ("http://127.", "http://localhost", "http://[::1]")
+_LOOPBACK: Final = re.compile(
+    r"http://(?:127(?:\.\d+){3}|localhost|\[::1\])(?::\d+)?(?:/.*)?", re.ASCII | re.DOTALL
+)
 
 
 @dataclass(slots=True)
@@ -261,7 +264,7 @@ def _advise(told: Trial, destination: Destination) -> None:
     if told.is_taken:
         told.search = _search(destination, told.event_id)
         told.notes.append("the event stays there: nothing that is sent can be taken back from here")
-    if told.url.startswith("http://") and not told.url.startswith(_LOOPBACK):
+    if told.url.startswith("http://") and _LOOPBACK.fullmatch(told.url) is None:
         told.notes.append("the URL is http:// and not https://: events and secrets travel in the clear")
 
 

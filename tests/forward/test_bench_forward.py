@@ -74,7 +74,7 @@ def test_the_stand_in_counts_what_each_kind_sends() -> None:
     bodies = {
         "splunk": b'{"event":1}\n{"event":2}\n',
         "elastic": b'{"create":{}}\n{}\n{"create":{}}\n{}\n',
-        "datadog": b"[{},{}]",
+        "datadog": b'[{"ddsource":"a"},{"ddsource":"b"}]',
         "logstash": b'[{},"\\ud800"]',
         "http": b"{}\n{}\n",
     }

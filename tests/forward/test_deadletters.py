@@ -245,7 +245,18 @@ def test_a_crash_between_the_new_file_and_the_old_ones_end_brings_nothing_back(
                 patch.setattr(letters, "_listed", lambda order=order: iter(order))
                 assert (_ids(letters), letters.count()) == (["2"], (1, True))
         assert letters.count() == (1, True)
-        assert letters.settle([next(letters.letters()).id]) == 1
+        removed: list[str] = []
+        real = Path.unlink
+
+        def note(path: Path, **options: bool) -> None:
+            removed.append(path.name)
+            real(path, **options)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", note)
+            assert letters.settle([next(letters.letters()).id]) == 1
+        # The larger one first: after a crash between them it would count.
+        assert [name.split(".")[1] for name in removed] == ["2", "1"]
     assert _files(letters) == []
 
 

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from archiver.errors import SourceError
+from archiver.forward import deliveries
+from archiver.forward.cursor import read_cursor
 from archiver.forward.deliveries import Waiting
 from archiver.forward.folders import folder_of, make_folders
 from archiver.forward.wanted import Wanted
@@ -133,7 +135,32 @@ def test_a_segment_with_an_older_name_that_comes_late_is_read_all_the_same(spool
     first = next(iter(one.read()))
     one.acknowledge(first, first.end)
     os.link(spool / "aside", folder / name)
-    assert ids(list(reader(spool, state).read())) == ["e0", "e1", "e6", "e7"]
+    # What is begun comes first: a folder has one place, and the rest of it would be sent from its start.
+    one = reader(spool, state)
+    for portion in one.read():
+        one.acknowledge(portion, portion.end)
+        break
+    assert ids(list(reader(spool, state).read())) == ["e0", "e1"]
+
+
+def test_links_that_cannot_be_removed_are_told_before_they_are_many(
+    spool: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliveries, "_MOST_STUCK", 3)
+    seal(spool, bodies(0, 1)), seal(spool, bodies(1, 1))
+    one = reader(spool, state)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    for portion in one.read():
+        one.acknowledge(portion, portion.end)
+    seal(spool, bodies(2, 1))
+    (portion,) = one.read()
+    with pytest.raises(SourceError, match="3 segments are taken and cannot be removed: Permission denied"):
+        one.acknowledge(portion, portion.end)
+    assert read_cursor(state).spools[str(portion.unit.folder)].finished == waiting(spool)  # type: ignore[union-attr]
 
 
 def test_names_that_are_no_sealed_segments_are_left_alone(spool: Path, state: Path) -> None:

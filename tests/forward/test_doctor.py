@@ -20,7 +20,7 @@ from archiver.doctor.destinations import check_destinations
 from archiver.doctor.plan import check_plan, streams_of_workspaces, unnecessary
 from archiver.errors import ConfigError
 from archiver.forward.account import Account
-from archiver.forward.cursor import CursorFile
+from archiver.forward.cursor import CursorFile, InSpool
 from archiver.forward.deadletters import FOLDER, DeadLetters, Letter
 from archiver.forward.folders import LOCK, folder_of, make_for_receivers
 from archiver.forward.settings import Destination
@@ -244,6 +244,20 @@ def test_dead_letters_that_wait_are_a_warning_with_the_command(place: Place) -> 
     found = place.examine()["dead letters"]
     assert found.status == "warning"
     assert "archiver deadletters list siem" in found.fix
+
+
+def test_a_receiver_that_refuses_everything_and_segments_that_stay_are_red(place: Place) -> None:
+    account = place.begin()
+    account.tally.refused_in_a_row = 1_000
+    account.write()
+    DeadLetters(place.state / FOLDER).add([Letter.of(outgoing(1), reason="refused", answer="400")])
+    cursor = CursorFile(place.state)
+    done = [seal(place.spool, bodies(number, 1)) for number in range(4)]
+    cursor.cursor.spools[str(folder_of(place.spool, "siem"))] = InSpool(finished=done)
+    cursor.write()
+    checks = place.examine()
+    assert status_of(checks["dead letters"])[0] == status_of(checks["room"])[0] == "failed"
+    assert "it refuses everything" in checks["dead letters"].found
 
 
 def test_what_cannot_be_read_is_a_warning_and_ends_nothing(place: Place) -> None:

@@ -32,6 +32,15 @@ def test_what_an_alert_repeats_may_be_of_any_type(value: Any) -> None:
     ecs_shape.check(made("ecs", forms(dict.fromkeys(FLAT, value))["alert"]))
 
 
+@pytest.mark.parametrize("form", ["ecs", "ocsf"])
+@pytest.mark.parametrize("value", [None, 5, True, [], {}, ["x"], {"id": 7}])
+@pytest.mark.parametrize("member", ["resource", "targets", "actor_type", "ip_address", "ip_country"])
+def test_a_member_of_an_event_may_be_of_any_type(form: str, member: str, value: Any) -> None:
+    for name in ("flat", "nested", "row"):
+        for action in ("document.created", "user.created", "role.granted", "group.created", "settings.read"):
+            assert made(form, forms(FLAT | {"action": action, member: value})[name])
+
+
 def test_categories_and_types_of_every_activity_are_expected_pairs() -> None:
     for uid, one in CLASSES.items():
         for activity in one.activities:

@@ -390,6 +390,12 @@ def test_an_answer_that_does_not_tell_of_each_item_is_none(content: bytes) -> No
     assert (verdict.refused, verdict.already) == ({}, 0)
 
 
+def test_an_answer_that_ends_early_is_waited_for_and_not_asked_for_in_halves() -> None:
+    verdict = delivered(BulkStandIn(), 3, Fault("cut", reply=Reply(200, b'{"errors":false,"items":[]}')))
+    assert verdict.trouble is not None
+    assert (verdict.trouble.kind, verdict.trouble.told) == ("later", "the answer ended early")
+
+
 def test_an_answer_that_is_too_long_to_read_is_asked_for_in_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(elastic, "_ANSWER_BYTES", 10)
     monkeypatch.setattr(elastic, "_ANSWER_BYTES_PER_ITEM", 10)

@@ -7,7 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.shell_completion import get_completion_class
 
+from archiver.cli.main import cli
+from archiver.forward import run
+from archiver.forward.outlet import locked
 from tests.calling import Archiver, archiver
 from tests.forward.spooling import bodies, seal
 from tests.services.hook import HookStandIn
@@ -97,6 +101,21 @@ def test_a_destination_that_fails_ends_with_1_and_says_why(
     assert "is sent by the next run" in done.out
 
 
+def test_metrics_that_cannot_be_written_end_with_1_behind_the_report(
+    archiver: Archiver, config: str, tmp_path: Path
+) -> None:
+    with Path(config).open("a") as file:
+        file.write('\n[forward]\nmetrics_file = "nowhere/archiver.prom"\n')
+    assert archiver("forward", "--config", config).code == 1
+    seal(tmp_path / "spool", bodies(0, 3))
+    done = archiver("forward", "--config", config)
+    assert done.code == 1
+    assert "siem: 3 events taken" in done.out
+    assert "the metrics cannot be written" in done.err
+    told = archiver("forward", "--config", config, "--json")
+    assert (told.code, told.document["message_type"]) == (1, "forward_report")
+
+
 def test_a_replay_tells_how_much_it_is_and_sends_only_what_is_asked_for(
     archiver: Archiver, config: str, tmp_path: Path, hook: HookStandIn
 ) -> None:
@@ -115,6 +134,22 @@ def test_a_replay_tells_how_much_it_is_and_sends_only_what_is_asked_for(
     assert "at most 4 events" in done.err
     assert sorted(found(hook)) == ["e0", "e1", "e2", "e3"]
     assert archiver(*words, "--until", "2026-01-01").out.startswith("siem: 0 events taken")
+
+
+def test_what_was_not_done_ends_with_1(
+    archiver: Archiver, config: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    new_archive(tmp_path / "archive")
+    folder = tmp_path / "spool" / "forward" / "siem" / "replays"
+    folder.mkdir(parents=True)
+    with locked(folder, "siem"):
+        assert archiver("forward", "siem", "--replay", "--config", config).code == 1
+    # As SIGTERM ends it.
+    monkeypatch.setattr(run, "forward", lambda *_, **__: [run.Forwarded("siem")])
+    assert archiver("forward", "--config", config).code == 1
+    assert archiver("forward", "--follow", "--config", config).code == 0
+    monkeypatch.setattr(run, "forward", lambda *_, **__: [run.Forwarded("siem", is_busy=True)])
+    assert archiver("forward", "--config", config).code == 0
 
 
 def test_one_synthetic_event_is_sent_and_explained(
@@ -152,3 +187,17 @@ def test_without_destinations_it_says_how_to_name_one(archiver: Archiver, tmp_pa
     done = archiver("forward", "--config", str(empty))
     assert done.code == 2
     assert "[destinations.NAME]" in done.err
+
+
+@pytest.mark.parametrize(
+    "line", ["forward -c FILE ", "deadletters list -c FILE ", "deadletters show -c FILE "]
+)
+def test_a_shell_completes_the_names_of_destinations(
+    config: str, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setenv("COMP_WORDS", f"archiver {line.replace('FILE', config)}o")
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split()) + 1))
+    completing = get_completion_class("bash")
+    assert completing is not None
+    one = completing(cli, {}, "archiver", "_ARCHIVER_COMPLETE")
+    assert [item.value for item in one.get_completions(*one.get_completion_args())] == ["other"]

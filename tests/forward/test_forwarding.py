@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -13,9 +16,10 @@ import pytest
 
 from archiver.archive import Archive, open_archive
 from archiver.config import Settings
-from archiver.errors import ConfigError
-from archiver.forward import run
+from archiver.errors import ArchiverError, ConfigError, SourceError
+from archiver.forward import cursor, run
 from archiver.forward.account import read_tally
+from archiver.forward.base import Reader
 from archiver.forward.commits import Commits
 from archiver.forward.cursor import InArchive, read_cursor
 from archiver.forward.deliveries import Deliveries
@@ -30,7 +34,7 @@ from tests.forward.sending import QUICK
 from tests.forward.spooling import bodies, seal, waiting
 from tests.services.hook import HookStandIn
 from tests.services.process import wait_until
-from tests.services.standin import Fault, Reply
+from tests.services.standin import Asked, Fault, Reply
 from tests.support import archive_bodies, new_archive
 
 
@@ -163,6 +167,97 @@ def test_a_second_process_leaves_a_destination_to_the_first(spool: Path) -> None
     assert hook.requests == 0
 
 
+def test_who_follows_waits_for_another_process_and_then_goes_on(spool: Path) -> None:
+    hook = HookStandIn()
+    with hook.serving():
+        settings = settings_of(spool, to(hook))
+        seal(spool, bodies(0, 1))
+        with contextlib.ExitStack() as ends:
+            with locked(state_folder(settings, "siem"), "siem"):
+                ends.enter_context(following(settings, "siem"))
+                time.sleep(0.1)
+                assert hook.requests == 0
+            wait_until("it arrives", lambda: arrived(hook) == ids(0, 1), 5)
+
+
+def test_an_error_that_nobody_thought_of_does_not_end_a_destination_that_is_followed(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook, failed = HookStandIn(), list[int]()
+    real = Sender.send
+
+    def send(one: Sender, reader: Reader) -> bool:
+        if not failed:
+            failed.append(1)
+            raise ZeroDivisionError
+        return real(one, reader)
+
+    monkeypatch.setattr(Sender, "send", send)
+    with hook.serving():
+        settings = settings_of(spool, to(hook))
+        seal(spool, bodies(0, 1))
+        with following(settings, "siem"):
+            wait_until("it arrives", lambda: arrived(hook) == ids(0, 1), 5)
+    assert failed
+
+
+def test_nothing_is_sent_whose_taking_could_not_be_remembered(
+    spool: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = HookStandIn()
+    with hook.serving():
+        settings = settings_of(spool, to(hook))
+        forward(settings, ["siem"], none, policy=QUICK)
+        seal(spool, bodies(0, 1))
+
+        def full(*_: object) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(cursor.durable, "replace", full)
+        (found,) = forward(settings, ["siem"], none, policy=QUICK)
+    assert "cannot write the cursor: No space left" in str(found.error)
+    assert hook.requests == 0
+
+
+def test_a_spool_that_is_not_there_does_not_come_into_being(tmp_path: Path) -> None:
+    gone = tmp_path / "not" / "mounted"
+    destination = Destination(name="siem", kind="http", url="http://127.0.0.1:9")
+    settings = Settings(spools=(str(gone),), destinations={"siem": destination})
+    with pytest.raises(SourceError, match="no such spool folder"):
+        prepare(settings, destination)
+    assert not gone.parent.exists()
+
+
+def test_a_folder_that_outgrows_its_limit_while_it_is_read_goes_on_from_the_ledger(
+    spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "STRETCH_SECONDS", 0.0)
+    hook = HookStandIn()
+    with hook.serving():
+        settings = settings_of(spool, to(hook, max_waiting_bytes=1500))
+        seal(spool, bodies(0, 2))
+        store = LocalStore(tmp_path / "archive")
+        real, calls = hook.answer, list[int]()
+
+        def answer(asked: Asked) -> Reply:
+            if not calls:
+                for number in range(1, 5):
+                    seal(spool, bodies(2 * number, 2))
+                run_sources(store, settings)
+            calls.append(1)
+            return real(asked)
+
+        hook.answer = answer  # type: ignore[method-assign]
+        seal(spool, bodies(10, 1))
+        (found,) = forward(settings, ["siem"], lambda: open_archive(store), policy=QUICK)
+    assert found.is_complete
+    assert set(arrived(hook)) == set(ids(0, 11))
+    state = read_cursor(state_folder(settings, "siem"))
+    assert state is not None
+    assert state.archive_id == open_archive(store).id
+    assert waiting(spool) == []
+
+
 def test_a_destination_of_the_archive_gets_each_event_once_from_now_on(spool: Path, archive: Archive) -> None:
     hook = HookStandIn()
     archive_bodies(archive, *bodies(0, 2))
@@ -181,6 +276,40 @@ def test_a_destination_of_the_archive_gets_each_event_once_from_now_on(spool: Pa
     assert found.tally.taken == 3
 
 
+def test_a_folder_above_its_limit_is_sent_from_where_no_archive_can_be_read(
+    spool: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone() -> Archive:
+        raise ArchiverError("no archive is here")
+
+    hook = HookStandIn()
+    with hook.serving():
+        settings = settings_of(spool, to(hook, max_waiting_bytes=100))
+        seal(spool, bodies(0, 2))
+        (found,) = forward(settings, ["siem"], gone, policy=QUICK)
+    assert (arrived(hook), found.error) == (ids(0, 2), None)
+    assert "goes on waiting: no archive is here" in caplog.text
+
+
+def test_what_waits_is_not_lost_when_a_destination_is_to_read_the_archive_instead(
+    spool: Path, tmp_path: Path
+) -> None:
+    hook = HookStandIn()
+    store = LocalStore(tmp_path / "archive")
+    with hook.serving():
+        settings = settings_of(spool, to(hook))
+        seal(spool, bodies(0, 2))
+        run_sources(store, settings)
+        settings = settings_of(spool, to(hook, origin="archive"))
+        seal(spool, bodies(2, 2))
+        forward(settings, ["siem"], lambda: open_archive(store), policy=QUICK)
+        assert arrived(hook) == ids(0, 2)
+        run_sources(store, settings)
+        forward(settings, ["siem"], lambda: open_archive(store), policy=QUICK)
+    assert arrived(hook) == ids(0, 4)
+    assert waiting(spool) == []  # receivers go on to leave links there
+
+
 def test_a_folder_above_its_limit_goes_on_from_the_ledger_and_back(
     spool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -195,7 +324,7 @@ def test_a_folder_above_its_limit_goes_on_from_the_ledger_and_back(
         read: list[type] = []
         real = Sender.send
         monkeypatch.setattr(
-            Sender, "send", lambda one, reader: read.append(type(reader)) or real(one, reader)
+            Sender, "send", lambda one, reader: read.append(type(reader.reader)) or real(one, reader)
         )
         (found,) = forward(settings, ["siem"], lambda: open_archive(store), policy=QUICK)
         assert arrived(hook) == ids(0, 7)
@@ -208,12 +337,29 @@ def test_a_folder_above_its_limit_goes_on_from_the_ledger_and_back(
 def test_what_cannot_begin_is_told_before_anything_is_sent(spool: Path) -> None:
     hook = HookStandIn()
     with hook.serving():
-        missing = SecretPlace("destination other: the token", env="NO_SUCH_VARIABLE")
-        settings = settings_of(spool, to(hook), to(hook, "other", token=missing))
+        missing = SecretPlace("destination siem: the token", env="NO_SUCH_VARIABLE")
+        settings = settings_of(spool, to(hook, token=missing))
         seal(spool, bodies(0, 1))
         with pytest.raises(ConfigError, match="NO_SUCH_VARIABLE is not set"):
-            forward(settings, ["siem", "other"], none, environment={})
+            forward(settings, ["siem"], none, environment={})
     assert hook.requests == 0
+
+
+def test_a_destination_that_cannot_begin_holds_up_no_other(spool: Path) -> None:
+    hook = HookStandIn()
+    with hook.serving():
+        missing = SecretPlace("destination other: the token", env="NO_SUCH_VARIABLE")
+        settings = settings_of(
+            spool, to(hook, "other", token=missing), to(hook), to(hook, "stuck", origin="archive")
+        )
+        seal(spool, bodies(0, 2))
+        state_folder(settings, "stuck").rmdir()
+        state_folder(settings, "stuck").write_text("")
+        other, siem, stuck = forward(settings, ["other", "siem", "stuck"], none, environment={}, policy=QUICK)
+    assert arrived(hook) == ids(0, 2)
+    assert (other.exit_code, siem.exit_code, stuck.exit_code) == (2, 0, 1)
+    assert "NO_SUCH_VARIABLE is not set" in str(other.error)
+    assert waiting(spool, "other")
 
 
 def test_a_cursor_in_the_ledger_is_kept_over_processes(spool: Path, archive: Archive) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -90,3 +91,63 @@ def test_a_query_is_shown_nowhere_and_sent() -> None:
     with pytest.raises(ConfigError) as caught:
         Client("http://user:hidden@127.0.0.1/in")
     assert "hidden" not in str(caught.value)
+
+
+def test_an_interim_answer_is_none_and_the_final_one_is_not_that_of_the_next_request() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    asked = threading.Event()
+
+    def serve() -> None:
+        asking, _ = listening.accept()
+        with asking:
+            asking.recv(65_536)
+            asking.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+            asked.wait(5)
+            with contextlib.suppress(OSError):
+                asking.recv(65_536)
+                asking.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    client = Client(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout_seconds=0.2)
+    first = client.post("", b"1", {})
+    asked.set()
+    second = client.post("", b"2", {})
+    listening.close()
+    thread.join(5)
+    assert isinstance(first, NoAnswer)
+    assert isinstance(second, NoAnswer)
+    assert "103" in first.told
+
+
+def test_a_large_body_may_take_longer_than_a_silence_may_last() -> None:
+    listening = socket.create_server(("127.0.0.1", 0))
+    body = b"x" * 20_000_000  # more than the system holds for both of them
+
+    def serve() -> None:
+        asking, _ = listening.accept()
+        with asking:
+            left = len(body)
+            for pause in [0.04] * 10 + [0.0]:
+                some = left - 1_000_000
+                while left > (some if pause else 0) and (piece := asking.recv(1 << 20)):
+                    left -= len(piece)
+                time.sleep(pause)
+            asking.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    thread = threading.Thread(target=serve, daemon=True)
+    thread.start()
+    began = time.perf_counter()
+    found = Client(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout_seconds=0.15).post("", body, {})
+    listening.close()
+    thread.join(5)
+    assert isinstance(found, Answer)
+    assert time.perf_counter() - began > 0.2
+
+
+def test_a_body_that_is_not_taken_is_a_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        client = Client(f"http://127.0.0.1:{listening.getsockname()[1]}", timeout_seconds=0.1)
+        found = client.post("", b"x" * 8_000_000, {})
+    assert isinstance(found, NoAnswer)
+    assert found.silence == "timeout"

@@ -64,7 +64,17 @@ def test_a_segment_that_is_taken_and_whose_link_stayed_is_no_lag(
     cursor = CursorFile(state)
     cursor.cursor.spools[str(folder_of(spool, "siem"))] = InSpool(finished=[done])
     cursor.write()
-    assert lag_of(settings, LIVE, None, LATER_US) == Lag()
+    assert lag_of(settings, LIVE, None, LATER_US) == Lag(stuck=1)
+
+
+def test_a_cursor_holds_however_the_spool_is_named(
+    settings: Settings, spool: Path, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seal(spool, bodies(0, 4))
+    take(spool, state, 3)
+    monkeypatch.chdir(spool.parent)
+    named = replace(settings, spools=(f"./{spool.name}",), forward_state=str(settings.forward_folder))
+    assert lag_of(named, LIVE, None, LATER_US).events == 1
 
 
 def test_counting_ends_in_time_and_says_that_there_is_more(

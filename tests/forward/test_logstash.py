@@ -51,6 +51,8 @@ def test_each_configurable_code_says_that_it_was_taken(code: int) -> None:
         b'{"data": {"metadata": {"x]" : 1}}}',
         b'{"targets": [{"metadata": {"[0]": null}}]}',
         b'{"q\\"[": 1}',
+        b'{"q[\\"": 1}',
+        b'{"x": "\\"", "]\\\\\\"q" : 1}',
         b'{"\\u005B": 1}',
         b'{"\\u005d": 1}',
         b'{"@metadata": "text"}',
@@ -71,6 +73,7 @@ def test_brackets_that_stand_in_no_name_cost_no_request_of_their_own() -> None:
     bodies = [
         b'{"targets":[{"type":"a"},{"type":"b","ids":["x","y"]}],"z":[]}',
         b'{"a":"[b]","c":"]: [","d":[["e"],["f"]]}',
+        b'{"a":"[\\"b\\":1]","c":["\\"]"]}',
         b'{"text":"caf\\u00e9 \\u0000"}',
     ]
     standin = LogstashStandIn()
@@ -80,8 +83,9 @@ def test_brackets_that_stand_in_no_name_cost_no_request_of_their_own() -> None:
     assert standin.events == [json.loads(body) for body in bodies]
 
 
-def test_a_text_of_brackets_is_looked_through_in_no_time() -> None:
-    body = b'{"a":"' + b"[" * 2_000_000 + b'","b":1}'
+@pytest.mark.parametrize("piece", [b"[", b'[\\"', b'\\"['])
+def test_a_text_of_brackets_is_looked_through_in_no_time(piece: bytes) -> None:
+    body = b'{"a":"' + piece * 700_000 + b'","b":1}'
     standin = LogstashStandIn()
     with standin.serving():
         began = time.process_time()
@@ -101,6 +105,14 @@ def test_a_fault_between_parts_of_a_request_leaves_what_was_taken_taken() -> Non
     assert list(verdict.again) == [2, 3]
     assert verdict.trouble is not None
     assert (verdict.trouble.kind, verdict.trouble.answer) == ("later", "429")
+
+
+def test_what_stands_behind_a_part_that_failed_goes_again_too() -> None:
+    standin = LogstashStandIn()
+    with standin.serving():
+        standin.fault(Fault("reply", Reply(503, b"")))
+        verdict = delivered(standin, [b'{"n":0}', b'{"[":1}', b'{"n":2}'])
+    assert (standin.events, list(verdict.again)) == ([], [0, 1, 2])
 
 
 def test_whoever_stops_waits_for_no_more_than_one_of_the_parts() -> None:

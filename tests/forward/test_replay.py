@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -218,6 +219,17 @@ def test_a_destination_that_fails_is_gone_on_with_later(site: Site) -> None:
     assert "10 rows on" in notes[0]
     (position,) = list_replays(site.folder / "replays")
     assert position.taken == 26
+
+
+def test_a_replay_whose_destination_has_other_filters_now_is_another_one(site: Site) -> None:
+    site.hook.fault(Fault("slow", times=3), Fault("reply", times=1_000))
+    assert site.replay().error is not None
+    site.hook.script.clear()
+    site.destination = replace(site.destination, workspaces=("w1", "w2"))
+    expected = estimate(site.destination, site.archive, EVERYTHING).events
+    result = site.replay()
+    assert result.is_complete
+    assert result.tally.taken == expected > 26
 
 
 def test_a_replay_that_ended_or_shall_restart_begins_anew(site: Site) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.forward.base import Limits, Trouble, Verdict, all_again
+from archiver.errors import SourceError
+from archiver.forward import sending
+from archiver.forward.base import Limits, Portion, Trouble, Verdict, all_again
 from archiver.forward.deadletters import DeadLetters
 from archiver.forward.sending import (
     MOST_REFUSED_IN_A_ROW,
@@ -149,6 +151,21 @@ def test_an_event_at_which_a_receiver_fails_with_500_is_found_and_holds_up_nothi
     assert _dead(tmp_path) == [poison]
 
 
+def test_where_each_event_goes_alone_one_that_fails_with_500_holds_up_nothing(tmp_path: Path) -> None:
+    def fails(ids: list[str]) -> Verdict:
+        return all_again(len(ids), Trouble("later", "500", "oops")) if "e0" in ids else Verdict()
+
+    intake, reader = ScriptedIntake([fails] * 10_000, limits=Limits(1, 1 << 20, 1 << 20)), ScriptedReader([4])
+    policy, tally = replace(QUICK, give_up_after=0.05), Tally()
+    with pytest.raises(DestinationError):  # nothing shows yet whose fault it is
+        sender(intake, tmp_path, policy=policy, tally=tally).send(reader)
+    assert reader.acknowledged == []
+    sender(intake, tmp_path, policy=policy, tally=tally).send(ScriptedReader([4]))
+    assert sorted(intake.taken) == ["e1", "e2", "e3"]
+    assert _dead(tmp_path) == ["e0"]
+    assert {len(ids) for ids in intake.requests} == {1}
+
+
 def test_a_receiver_that_fails_at_everything_gets_no_dead_letters(tmp_path: Path) -> None:
     intake = ScriptedIntake([lambda ids: all_again(len(ids), Trouble("later", "500", "oops"))] * 10_000)
     with pytest.raises(DestinationError):
@@ -236,8 +253,18 @@ def test_waits_grow_and_stay_within_the_longest(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setattr(stop, "wait", wait)
     policy = Policy(first_wait=1.0, longest_wait=8.0, failures_until_open=100, give_up_after=None)
     sender(ScriptedIntake([later] * 7), tmp_path, stop=stop, policy=policy).send(ScriptedReader([1]))
-    for wait_seconds, most in zip(waits, [1, 2, 4, 8, 8, 8, 8], strict=True):
+    longest = [1, 2, 4, 8, 8, 8, 8]
+    for wait_seconds, most in zip(waits, longest, strict=True):
         assert most / 2 <= wait_seconds <= most
+    assert waits != longest  # several hosts do not come at once
+
+
+def test_an_absurd_retry_after_is_waited_for_an_hour_at_most(tmp_path: Path) -> None:
+    busy = Trouble("later", "429", retry_after=999_999_999.0)
+    intake = ScriptedIntake([lambda ids: all_again(len(ids), busy)])
+    with pytest.raises(DestinationError) as caught:
+        sender(intake, tmp_path).send(ScriptedReader([1]))
+    assert caught.value.wait_seconds == 3600.0
 
 
 def test_a_stop_lets_the_request_on_its_way_be_settled(tmp_path: Path) -> None:
@@ -253,6 +280,50 @@ def test_a_destination_that_refuses_everything_is_stopped(tmp_path: Path) -> Non
     with pytest.raises(DestinationError, match="refuses every event"):
         sender(intake, tmp_path).send(ScriptedReader([count]))
     assert len(_dead(tmp_path)) == MOST_REFUSED_IN_A_ROW
+
+
+def test_a_receiver_that_refuses_everything_is_left_one_event_by_each_later_run(tmp_path: Path) -> None:
+    intake = ScriptedIntake([lambda ids: Verdict(refused=dict.fromkeys(range(len(ids)), "no"))])
+    tally = Tally(refused_in_a_row=MOST_REFUSED_IN_A_ROW)
+    reader = ScriptedReader([8])
+    with pytest.raises(DestinationError, match="refuses every event"):
+        sender(intake, tmp_path, tally=tally).send(reader)
+    assert (_dead(tmp_path), reader.acknowledged) == (["e0"], [(0, 1)])
+    sender(intake, tmp_path, tally=tally).send(ScriptedReader([8]))
+    assert intake.taken == _ids(8)
+    assert tally.refused_in_a_row == 0
+
+
+def test_what_was_taken_before_it_gives_up_is_acknowledged(tmp_path: Path) -> None:
+    def second_half(ids: list[str]) -> Verdict:
+        return Verdict(refused={1: "no"}, again=range(2, len(ids)), trouble=Trouble("later", "503"))
+
+    intake, reader = ScriptedIntake([second_half, *[later] * 1000]), ScriptedReader([4])
+    with pytest.raises(DestinationError, match="503"):
+        sender(intake, tmp_path, policy=replace(QUICK, give_up_after=0.02)).send(reader)
+    assert intake.taken == ["e0"]
+    assert reader.acknowledged == [(0, 2)]
+    assert _dead(tmp_path) == ["e1"]
+
+
+def test_what_stands_before_something_unreadable_is_sent(tmp_path: Path) -> None:
+    class Torn(ScriptedReader):
+        def read(self) -> Iterator[Portion]:
+            yield from super().read()
+            raise SourceError("cannot be read")
+
+    intake, reader = ScriptedIntake(), Torn([3])
+    with pytest.raises(SourceError):
+        sender(intake, tmp_path).send(reader)
+    assert intake.taken == _ids(3)
+    assert reader.acknowledged == [(0, 3)]
+
+
+def test_an_event_waits_only_so_long_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sending, "LONGEST_HELD_SECONDS", 0.0)
+    intake = ScriptedIntake()
+    sender(intake, tmp_path).send(ScriptedReader([1, 0, 2]))
+    assert intake.requests == [["e0"], ["e1", "e2"]]
 
 
 def test_the_pace_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

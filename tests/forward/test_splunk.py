@@ -254,6 +254,13 @@ def test_without_an_answer_all_goes_again(kind: Any, taken: int) -> None:
     assert len(standin.events) == taken
 
 
+def test_an_answer_that_ends_early_is_no_matter_of_settings() -> None:
+    standin = HecStandIn()
+    standin.fault(Fault("cut", Reply(200, b'{"text":"Success","code":0}')))
+    trouble = trouble_in(delivered(standin, intake(), [event()]))
+    assert (trouble.kind, trouble.told) == ("later", "the answer ended early")
+
+
 # An index that the token may not write to.
 
 
@@ -407,6 +414,18 @@ def test_what_stands_before_a_refused_event_is_confirmed_too(
     assert list(verdict.refused) == [1]
     assert list(verdict.again) == again
     assert (verdict.trouble is None) is (again == [2])
+
+
+def test_what_stands_before_a_refused_event_goes_again_if_it_cannot_be_asked_after() -> None:
+    standin = HecStandIn(acknowledges=True)
+    refusal = b'{"text":"Error in handling indexed fields","code":15,"invalid-event-number":1}'
+    with connected(standin) as client:
+        made = intake({"acknowledge": True})
+        items = items_of(made, [event(number) for number in range(3)])
+        assert made.deliver(client, items, threading.Event()) == Verdict()
+        standin.fault(Fault("reply", Reply(400, refusal)))
+        verdict = made.deliver(client, items, threading.Event())
+    assert (list(verdict.refused), list(verdict.again), verdict.trouble) == ([1], [0, 2], None)
 
 
 def test_the_token_is_in_no_error_and_no_repr() -> None:

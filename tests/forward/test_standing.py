@@ -23,6 +23,7 @@ from archiver.config import Settings, read_settings
 from archiver.errors import ArchiverError
 from archiver.forward.account import FILE, Account
 from archiver.forward.base import Lag
+from archiver.forward.cursor import CursorFile, InSpool
 from archiver.forward.deadletters import FOLDER, DeadLetters, Letter
 from archiver.forward.folders import LOCK, folder_of, make_for_receivers
 from archiver.forward.metrics import MetricsFile, destination_families, families_of
@@ -74,7 +75,25 @@ def test_all_that_is_known_is_told_in_lines_that_a_terminal_can_show(settings: S
     told = json.loads(json.dumps(found.to_json()))
     assert told["circuit_open"] is True
     assert told["last_taken_at"] == "2026-03-26T10:15:00.000000Z"
-    assert told["lag"] == {"events": 0, "seconds": 0.0, "complete": True, "bytes": 0}
+    assert told["lag"] == {"events": 0, "seconds": 0.0, "complete": True, "bytes": 0, "stuck": 0}
+
+
+def test_a_receiver_that_refuses_everything_and_segments_that_stay_are_told(
+    settings: Settings, spool: Path, state: Path
+) -> None:
+    account = Account(state)
+    account.tally.refused_in_a_row, account.tally.dead = 1_000, 1_000
+    account.write()
+    assert not standing_of(settings, LIVE, None, LATER_US).refuses_everything  # all were sent again
+    DeadLetters(state / FOLDER).add([Letter.of(outgoing(1), reason="refused", answer="400")])
+    cursor = CursorFile(state)
+    done = [seal(spool, bodies(number, 1)) for number in range(4)]
+    cursor.cursor.spools[str(folder_of(spool, "siem"))] = InSpool(finished=done)
+    cursor.write()
+    text = "\n".join(standing_lines(standing_of(settings, LIVE, None, LATER_US)))
+    assert "REFUSES EVERYTHING: the last 1,000 events became dead letters" in text
+    assert "4 segments that it took cannot be removed" in text
+    assert "nothing waits" in text
 
 
 def test_whoever_forwards_at_this_moment_is_seen_and_looking_leaves_the_lock_free(

@@ -11,7 +11,7 @@ import pytest
 
 from archiver.errors import ConfigError
 from archiver.forward.settings import Destination, read_destinations
-from archiver.forward.trial import Trial, synthetic_event, trial, trial_text
+from archiver.forward.trial import Trial, _advise, synthetic_event, trial, trial_text
 from archiver.forward.wanted import Wanted
 from tests.services.bulk import BulkStandIn, ItemError
 from tests.services.certificates import self_signed
@@ -264,3 +264,21 @@ def test_an_event_that_can_never_be_sent_is_explained(monkeypatch: pytest.Monkey
         monkeypatch.setattr("archiver.forward.datadog.MOST_EVENT_BYTES", 100)
         found = tried("datadog", server)
     assert (found.exit_code, found.answer, server.requests) == (1, "not sent", 0)
+
+
+@pytest.mark.parametrize(
+    ("url", "is_told"),
+    [
+        ("http://siem.example.com:8088/in", True),
+        ("http://localhost.example.com/in", True),
+        ("http://127.example.com", True),
+        ("http://127.0.0.1:8088/in", False),
+        ("http://localhost", False),
+        ("http://[::1]:80/", False),
+        ("https://siem.example.com/", False),
+    ],
+)
+def test_what_travels_in_the_clear_to_another_machine_is_told(url: str, is_told: bool) -> None:
+    told = Trial("siem", "http", "as_delivered", url, "e1")
+    _advise(told, Destination("siem", "http", url=url))
+    assert any("in the clear" in note for note in told.notes) is is_told

@@ -21,7 +21,13 @@ from tests.integration.proxies import DEPLOY, replaced
 from tests.services.receiving import SIGNER, ReceiverProcess, bodies_of
 from tests.support import event
 
-UNITS = ["archiver-receive.service", "archiver-receive.socket", "archiver-run.service", "archiver-run.timer"]
+UNITS = [
+    "archiver-forward.service",
+    "archiver-receive.service",
+    "archiver-receive.socket",
+    "archiver-run.service",
+    "archiver-run.timer",
+]
 RESTARTS = 3
 SENDERS = 4
 
@@ -170,7 +176,10 @@ def test_systemd_finds_nothing_wrong_in_the_units(units: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-@pytest.mark.parametrize(("name", "most"), [("archiver-receive.service", 20), ("archiver-run.service", 25)])
+@pytest.mark.parametrize(
+    ("name", "most"),
+    [("archiver-receive.service", 20), ("archiver-run.service", 25), ("archiver-forward.service", 25)],
+)
 def test_the_services_expose_little_of_the_machine(units: Path, name: str, most: int) -> None:
     """systemd's own measure, in tenths: below 50 is "OK"; a service without any of this has 96."""
     done = analyze("security", "--offline=true", f"--threshold={most}", "--no-pager", str(units / name))
