@@ -18,13 +18,14 @@ import random
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Final, Protocol
+from dataclasses import dataclass
+from typing import Final
 
 from archiver import clock
 from archiver.errors import ArchiverError
-from archiver.forward.base import Intake, Limits, Outgoing, Portion, Reader, Trouble, UnsendableError, Verdict
+from archiver.forward.base import Intake, Limits, Reader, Trouble, Verdict
 from archiver.forward.deadletters import DeadLetters, Letter
+from archiver.forward.requests import Payloads, Request, Requests
 from archiver.http import Client, NotTrustedError
 
 LONGEST_RETRY_AFTER_SECONDS: Final = 3600.0
@@ -104,35 +105,6 @@ class Tally:
     taken_event_us: int | None = None
 
 
-class Payloads(Protocol):
-    """Makes the JSON of an event in a destination's form."""
-
-    def of(self, event: Outgoing) -> bytes: ...
-
-
-@dataclass(slots=True)
-class _Request:
-    """Events that go together, and how far the reader stands behind them.
-
-    Attributes:
-        letters: What can never be sent or was refused, with how many items go before it.
-        portions: Of each item.
-        settled: Items that were taken or refused.
-        end: How far the reader stands behind all of them.
-        has_failed_in_part: One of them was taken alone when all of them had failed.
-    """
-
-    events: list[Outgoing] = field(default_factory=list)
-    items: list[bytes] = field(default_factory=list)
-    letters: list[tuple[int, Letter]] = field(default_factory=list)
-    portions: list[Portion] = field(default_factory=list)
-    settled: set[int] = field(default_factory=set)
-    size: int = 0
-    end: tuple[Portion, int] | None = None
-    has_failed_in_part: bool = False
-    began: float = field(default_factory=time.monotonic)
-
-
 class Sender:
     """Sends what a reader has to one intake. For one thread.
 
@@ -180,44 +152,26 @@ class Sender:
             DestinationError: Nothing was taken for `give_up_after`, or the receiver refuses us.
             ArchiverError: It could not be read, or dead letters could not be written.
         """
-        request = _Request()
+        requests = Requests(self._intake, self._payloads, self._limits, self._most_together)
         portions = iter(reader.read())
         while True:
             try:
                 portion = next(portions, None)
             except ArchiverError:
-                self._settle(reader, request)  # what stands before it is sent all the same
+                self._settle(reader, requests.filling)  # what stands before it is sent all the same
                 raise
             if portion is None:
-                return self._settle(reader, request)
+                return self._settle(reader, requests.filling)
             self.tally.filtered += portion.filtered
             self.tally.invalid += portion.invalid
-            for event in portion.events:
-                letter = item = None
-                try:
-                    item = self._intake.item(event, self._payloads.of(event))
-                except UnsendableError as error:
-                    letter = Letter(event, "cannot be sent", error.message, attempts=0)
-                if item is not None:
-                    if request.items and (
-                        len(request.items) >= self._most_together()
-                        or request.size + len(item) > self._limits.most_bytes
-                    ):
-                        if not self._settle(reader, request):
-                            return False
-                        request = _Request()
-                    request.events.append(event)
-                    request.items.append(item)
-                    request.portions.append(portion)
-                    request.size += len(item)
-                elif letter is not None:
-                    request.letters.append((len(request.items), letter))
-                request.end = (portion, event.place)
-            request.end = (portion, portion.end)
+            for full in requests.add(portion):
+                if not self._settle(reader, full):
+                    return False
+            request = requests.filling
             if not request.items or time.monotonic() - request.began >= LONGEST_HELD_SECONDS:
                 if not self._settle(reader, request):
                     return False
-                request = _Request()
+                requests.begin()
             if self._stop.is_set():
                 return False
 
@@ -229,7 +183,7 @@ class Sender:
         most = self._limits.most_events
         return 2 if most == 1 and self.tally.is_open else most
 
-    def _settle(self, reader: Reader, request: _Request) -> bool:
+    def _settle(self, reader: Reader, request: Request) -> bool:
         """Have each event of a request settled, and the cursor moved; false if it was stopped before.
 
         Where that comes to no end, the cursor moves behind the first of them that are.
@@ -243,13 +197,11 @@ class Sender:
         self._pass(reader, request, is_over=is_over)
         return is_over
 
-    def _pass(self, reader: Reader, request: _Request, *, is_over: bool) -> None:
+    def _pass(self, reader: Reader, request: Request, *, is_over: bool) -> None:
         """Keep the dead letters of what is settled, and move the cursor behind it."""
         left = (number for number in range(len(request.items)) if number not in request.settled)
         first = None if is_over else next(left, None)
-        end = request.end
-        if first is not None:
-            end = (request.portions[first - 1], request.events[first - 1].place) if first else None
+        end = request.end if first is None else request.end_before(first)
         if end is None:
             return
         letters = [letter for place, letter in request.letters if first is None or place < first]
@@ -259,7 +211,7 @@ class Sender:
         reader.acknowledge(*end)
         self._changed()
 
-    def _deliver(self, request: _Request, numbers: Sequence[int]) -> bool:
+    def _deliver(self, request: Request, numbers: Sequence[int]) -> bool:
         """Deliver some items of a request until each is taken or in `request.letters`."""
         attempts = 0
         trouble: Trouble | None = None
@@ -321,16 +273,19 @@ class Sender:
             trouble = Trouble("settings", "tls", error.message, error.hint)
             return Verdict(again=range(len(items)), trouble=trouble)
 
-    def _note(self, request: _Request, trying: Sequence[int], verdict: Verdict, attempts: int) -> bool:
+    def _note(self, request: Request, trying: Sequence[int], verdict: Verdict, attempts: int) -> bool:
         """Count what one attempt brought; whether anything was taken."""
         not_taken = {*verdict.again, *verdict.refused}
-        taken = [number for place, number in enumerate(trying) if place not in not_taken]
+        taken = trying
+        if not_taken:
+            taken = [number for place, number in enumerate(trying) if place not in not_taken]
         now = clock.now_us()
         if taken:
             request.settled.update(taken)
             self.tally.taken += len(taken)
             self.tally.already += verdict.already
-            self.tally.bytes += sum(len(request.items[number]) for number in taken)
+            is_all = len(taken) == len(request.items)
+            self.tally.bytes += request.size if is_all else sum(len(request.items[one]) for one in taken)
             self.tally.taken_us = now
             self.tally.taken_event_us = request.events[taken[-1]].at_us
             self.tally.refused_in_a_row = 0
@@ -346,7 +301,7 @@ class Sender:
         self._changed()
         return bool(taken)
 
-    def _refuse(self, request: _Request, number: int, told: str, attempts: int) -> None:
+    def _refuse(self, request: Request, number: int, told: str, attempts: int) -> None:
         """Make a dead letter of one event."""
         letter = Letter(request.events[number], _REFUSED, told, attempts=attempts)
         request.letters.append((number, letter))
@@ -367,7 +322,7 @@ class Sender:
             f" `archiver deadletters resend {self._name} --all`",
         )
 
-    def _is_hopeless(self, trouble: Trouble, request: _Request, attempts: int) -> bool:
+    def _is_hopeless(self, trouble: Trouble, request: Request, attempts: int) -> bool:
         """Whether a receiver that works has failed at the same events for so long that it is theirs."""
         limit = self._policy.give_up_after
         tried_for = 0.0 if self._began_failing is None else time.monotonic() - self._began_failing
@@ -432,6 +387,6 @@ def fitted(limits: Limits, *, most_events: int | None, most_bytes: int | None) -
     )
 
 
-def _is_of_one(trouble: Trouble, request: _Request) -> bool:
+def _is_of_one(trouble: Trouble, request: Request) -> bool:
     """Whether one event of several may be why a request was not taken."""
     return trouble.kind == "batch" or (trouble.answer == _FAILED and request.has_failed_in_part)
