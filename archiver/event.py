@@ -213,13 +213,22 @@ def read_instants(texts: list[str | None]) -> tuple[pa.Array, list[int]]:
     if pc.all(certain).as_py() is False:
         uncertain = pc.indices_nonzero(pc.invert(certain)).to_pylist()
         written = pc.if_else(certain, written, pa.scalar(None, pa.string()))
+    read = _cast(written)
+    lost = pc.and_(pc.is_null(read), pc.is_valid(written))
+    if pc.any(lost).as_py():  # a 31st of June somewhere
+        uncertain = sorted({*uncertain, *pc.indices_nonzero(lost).to_pylist()})
+    return read, uncertain
+
+
+def _cast(written: pa.Array) -> pa.Array:
+    """Read instants; null where one is none. One that is none is looked for by halves."""
     try:
-        return written.cast(columns.TIME), uncertain
-    except pa.ArrowInvalid:  # a 31st of June somewhere: one by one
-        instants = [None if text is None else parse_instant(text) for text in written.to_pylist()]
-    read = pa.array([instant and instant.microseconds for instant in instants], columns.TIME)
-    pairs = zip(texts, instants, strict=True)
-    return read, [row for row, (text, instant) in enumerate(pairs) if text is not None and not instant]
+        return written.cast(columns.TIME)
+    except pa.ArrowInvalid:
+        if len(written) == 1:
+            return pa.nulls(1, columns.TIME)
+        half = len(written) // 2
+        return pa.concat_arrays([_cast(written[:half]), _cast(written[half:])])
 
 
 # --- many bodies at once ----------------------------------------------------------------------

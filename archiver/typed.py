@@ -112,6 +112,34 @@ class Typed:
         )
 
 
+@dataclass(slots=True)
+class Found:
+    """Bodies that were proven, and which events they are; parallel lists.
+
+    Attributes:
+        numbers, rest: As of `Typed`.
+        times_us: Of their `timestamp`, in microseconds since 1970.
+    """
+
+    numbers: list[int] = field(default_factory=list)
+    ids: list[str] = field(default_factory=list)
+    workspaces: list[str] = field(default_factory=list)
+    actions: list[str] = field(default_factory=list)
+    times_us: list[int] = field(default_factory=list)
+    rest: list[int] = field(default_factory=list)
+
+    def only(self, rows: list[int]) -> Found:
+        """Return the same with the proven bodies at these rows alone."""
+        return Found(
+            [self.numbers[row] for row in rows],
+            [self.ids[row] for row in rows],
+            [self.workspaces[row] for row in rows],
+            [self.actions[row] for row in rows],
+            [self.times_us[row] for row in rows],
+            self.rest,
+        )
+
+
 class TypedProof:
     """Proves bodies by our own schema for flat webhook events.
 
@@ -135,6 +163,41 @@ class TypedProof:
 
     def prove(self, bodies: Sequence[bytes], numbers: Sequence[int]) -> Typed:
         """Prove what can be proven of `bodies[number]` for each of `numbers`."""
+        kept, members, doubtful, rest = self._decoded(bodies, numbers)
+        return self._typed(kept, members, doubtful, rest) if kept else Typed(rest=rest)
+
+    def find(self, bodies: Sequence[bytes], numbers: Sequence[int]) -> Found:
+        """Prove as `prove` does, and return of each event only what tells which one it is."""
+        kept, members, doubtful, rest = self._decoded(bodies, numbers)
+        if not kept:
+            return Found(rest=rest)
+        times = pa.nulls(len(kept), columns.TIME)
+        for name, kind in _KINDS.items():
+            if kind not in (columns.INSTANT, columns.INTEGER) and name not in _HASHES:
+                continue
+            values = _or_none(members[name])
+            if kind == columns.INSTANT:
+                read, uncertain = read_instants(values)
+                doubtful.update(uncertain)
+                times = read if name == "timestamp" else times
+            elif kind == columns.INTEGER:
+                doubtful.update(
+                    row for row, one in enumerate(values) if one is not None and not _is_int64(one)
+                )
+            elif not _are_hashes(values):
+                doubtful.update(_not_hashes(pa.array(values, pa.string())))
+        times_us: list[int] = times.cast(pa.int64()).to_pylist()
+        found = Found(kept, members["id"], members["workspace_id"], members["action"], times_us, rest)
+        if not doubtful:
+            return found
+        found = found.only([row for row in range(len(kept)) if row not in doubtful])
+        found.rest = sorted([*rest, *(kept[row] for row in doubtful)])
+        return found
+
+    def _decoded(
+        self, bodies: Sequence[bytes], numbers: Sequence[int]
+    ) -> tuple[list[int], Members, set[int], list[int]]:
+        """Return the numbers of bodies that have our types, their members, the doubtful rows; the rest."""
         rest: list[int] = []
         kept: list[int] = []
         events: list[Any] = []
@@ -153,7 +216,7 @@ class TypedProof:
             kept.append(number)
             events.append(event)
         if not kept:
-            return Typed(rest=rest)
+            return [], {}, set(), rest
         values = [astuple(event.data) for event in events]
         members = _members_of(events, values)
         doubtful = self._doubtful_json(members)
@@ -163,7 +226,7 @@ class TypedProof:
         quotes = [_quotes(bodies[number]) for number in kept]
         if not _has_no_repeats(quotes, values, members):
             _find_repeats(quotes, members, 0, len(kept), doubtful)
-        return self._typed(kept, members, doubtful, rest)
+        return kept, members, doubtful, rest
 
     def _doubtful_json(self, members: Members) -> set[int]:
         """Return the rows whose `metadata` or `targets` are not proven sound, or not of their type."""
@@ -178,9 +241,7 @@ class TypedProof:
     def _typed(self, kept: list[int], members: Members, doubtful: set[int], rest: list[int]) -> Typed:
         built: dict[str, pa.Array] = {}
         for name, kind in self._kinds.items():
-            values = members[name]
-            if _UNSET in values:
-                values = [None if one is _UNSET else one for one in values]
+            values = _or_none(members[name])
             if kind == columns.INSTANT:
                 built[name], uncertain = read_instants(values)
                 doubtful.update(uncertain)
@@ -292,6 +353,26 @@ def _distinct(members: Members, start: int, end: int) -> int:
 
 def _is_int64(value: int) -> bool:
     return -(2**63) <= value < 2**63
+
+
+def _or_none(values: list[Any]) -> list[Any]:
+    """Return the values of a member, None where it is missing."""
+    return [None if one is _UNSET else one for one in values] if _UNSET in values else values
+
+
+def _are_hashes(values: list[str | None]) -> bool:
+    """Whether all that are there are proven to be 64 hexadecimal digits; quicker than `_not_hashes`."""
+    texts = [one for one in values if one is not None]
+    if not texts:
+        return True
+    joined = "".join(texts)
+    if len(joined) != 64 * len(texts) or set(map(len, texts)) != {64} or not joined.isalnum():
+        return False
+    try:
+        bytes.fromhex(joined)
+    except ValueError:
+        return False
+    return True
 
 
 def _not_hashes(texts: pa.Array) -> list[int]:

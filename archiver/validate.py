@@ -15,7 +15,6 @@ A proof may fail for any reason: that costs time and never changes a verdict.
 from __future__ import annotations
 
 import gc
-import json
 import re
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -27,7 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from archiver import columns, layout
-from archiver.block import Block, Reason, Rejection, RowBlock
+from archiver.block import Block, Rejection, RowBlock
 from archiver.errors import ConfigError
 from archiver.event import (
     DATASET_OF_EVENT_TYPE,
@@ -47,23 +46,18 @@ from archiver.event import (
 )
 from archiver.jsontext import (
     DEEPEST,
-    DuplicateMemberError,
-    NotANumberError,
     is_plain,
-    is_too_deep,
-    is_unicode,
-    parse_strictly,
     writer_of,
 )
 from archiver.judge import (
     FormRules,
-    bounded,
     check_schema,
     describe,
     excerpt,
     is_in_year_0,
     targets_schema,
 )
+from archiver.refusal import Refused, parse, rejection
 from archiver.rows import RowProof, is_storable
 from archiver.typed import Typed, TypedProof
 
@@ -74,8 +68,6 @@ _SLICE: Final = 512
 _TYPED_SLICE: Final = 1_024  # larger ones leave the processor's cache: measured
 _HASHES: Final = ("event_hash", "previous_event_hash")
 _is_hash: Final = re.compile(r"[0-9A-Fa-f]{64}", re.ASCII).fullmatch
-# Members that say which event it is; if one of them stands twice, there is no telling.
-_TELLING: Final = frozenset({"event_type", "workspace_id", "data", "id", "alert_id"})
 
 
 @dataclass(frozen=True)
@@ -108,14 +100,6 @@ class Validated:
     rejections: list[Rejection]
     proven: int
     judged: int
-
-
-class _Refused(Exception):  # noqa: N818  # control flow within this module, never an error
-    def __init__(self, reason: Reason, detail: str, tree: Any = None) -> None:
-        super().__init__(reason)
-        self.reason: Reason = reason
-        self.detail = bounded(detail)
-        self.tree = tree
 
 
 class Validator:
@@ -189,8 +173,8 @@ class Validator:
         for number in rest:
             try:
                 form, row, was_acquitted = self._judge(block, number)
-            except _Refused as refused:
-                rejections.append(_rejection(block, number, refused))
+            except Refused as refused:
+                rejections.append(rejection(block, number, refused))
                 continue
             acquitted += was_acquitted
             judged[form][0].append(number)
@@ -207,23 +191,28 @@ class Validator:
     def _prove_typed(self, block: Block, batches: dict[str, list[pa.RecordBatch]]) -> list[int]:
         """Add what the quickest way proves to `batches`; return the numbers of the other bodies."""
         left: list[int] = []
-        pins = self._rules.workspaces_of_stream
         for start in range(0, len(block.bodies), _TYPED_SLICE):
             numbers = range(start, min(start + _TYPED_SLICE, len(block.bodies)))
             found = self._typed.prove(block.bodies, numbers) if self._typed else Typed(rest=[*numbers])
             left += found.rest
-            refused = {workspace for workspace in set(found.workspaces) if not is_storable(workspace)}
-            if refused or pins:
-                keep = []
-                for row, (number, workspace) in enumerate(zip(found.numbers, found.workspaces, strict=True)):
-                    if workspace in refused or self._is_foreign(workspace, block.streams[number]):
-                        left.append(number)
-                    else:
-                        keep.append(row)
+            keep = self.allowed(block, found.numbers, found.workspaces)
+            if keep is not None:
+                left += [found.numbers[row] for row in {*range(len(found.numbers))} - {*keep}]
                 found = found.only(keep)
             if found.numbers:
                 batches["events"].append(self._batch(block, EVENT, found.numbers, found.built))
         return sorted(left)
+
+    def allowed(self, block: Block, numbers: list[int], workspaces: list[str]) -> list[int] | None:
+        """Return which of these bodies' workspaces are storable, and their streams' own; None: all."""
+        refused = {workspace for workspace in set(workspaces) if not is_storable(workspace)}
+        if not refused and not self._rules.workspaces_of_stream:
+            return None
+        return [
+            row
+            for row, (number, workspace) in enumerate(zip(numbers, workspaces, strict=True))
+            if workspace not in refused and not self._is_foreign(workspace, block.streams[number])
+        ]
 
     def _prove(
         self, block: Block, numbers: Sequence[int]
@@ -279,19 +268,19 @@ class Validator:
         """Return form and columns of a valid body, and whether the sieve acquitted it.
 
         Raises:
-            _Refused: It is not valid, with the reason.
+            Refused: It is not valid, with the reason.
         """
-        text, tree = _parse(block.bodies[number])
+        text, tree = parse(block.bodies[number])
         if type(tree) is not dict:
-            raise _Refused("invalid", f"event: expected an object, found {excerpt(tree)}")
+            raise Refused("invalid", f"event: expected an object, found {excerpt(tree)}")
         form = form_of(tree, block.shape)
         if form is None:
             event_type = tree.get("event_type")
             if not isinstance(event_type, str):
                 found = excerpt(event_type) if "event_type" in tree else "none"
-                raise _Refused("invalid", f"event_type: expected a string, found {found}", tree)
+                raise Refused("invalid", f"event_type: expected a string, found {found}", tree)
             known = " or ".join(DATASET_OF_EVENT_TYPE)
-            raise _Refused(
+            raise Refused(
                 "unknown_event_type", f"event_type: expected {known}, found {excerpt(event_type)}", tree
             )
         acquitted = self._acquits(form, tree)
@@ -301,23 +290,23 @@ class Validator:
         try:
             layout.escape(workspace)
         except ValueError as error:
-            raise _Refused("workspace_not_storable", f"workspace_id: {error}", tree) from None
+            raise Refused("workspace_not_storable", f"workspace_id: {error}", tree) from None
         stream = block.streams[number]
         if self._is_foreign(workspace, stream):
-            raise _Refused(
+            raise Refused(
                 "foreign_workspace",
                 f"workspace_id: stream {stream!r} is not pinned to {excerpt(workspace)}",
                 tree,
             )
         row = row_of(form, text)
         if row[form.identity] is None:
-            raise _Refused("identity_not_storable", f"{form.identity}: holds a lone surrogate", tree)
+            raise Refused("identity_not_storable", f"{form.identity}: holds a lone surrogate", tree)
         for name in form.instants:
             instant = row[name]
             if instant and not instant.is_storable:
-                raise _Refused("time_out_of_range", f"{name}: outside the years 1 to 9999 UTC", tree)
+                raise Refused("time_out_of_range", f"{name}: outside the years 1 to 9999 UTC", tree)
         if not any(row[name] for name in form.event_times):
-            raise _Refused("time_out_of_range", f"{form.event_times[0]}: no instant that is known here", tree)
+            raise Refused("time_out_of_range", f"{form.event_times[0]}: no instant that is known here", tree)
         return form, row, acquitted
 
     def _ask_judge(self, form: Form, tree: Any) -> None:
@@ -326,9 +315,9 @@ class Validator:
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001  # a judge may raise anything, and no event may stop a run
-            raise _Refused("unjudgeable", f"event: {type(error).__name__}: {error}", tree) from None
+            raise Refused("unjudgeable", f"event: {type(error).__name__}: {error}", tree) from None
         if error is not None:
-            raise _Refused("time_out_of_range" if is_in_year_0(error) else "invalid", describe(error), tree)
+            raise Refused("time_out_of_range" if is_in_year_0(error) else "invalid", describe(error), tree)
 
     def _acquits(self, form: Form, tree: Any) -> bool:
         """The second way: the proofs of the first, on one strictly parsed tree."""
@@ -397,60 +386,3 @@ def _doubtful_members(group: Proven) -> set[int]:
         if version is not None and (type(version) is not int or not -(2**63) <= version < 2**63):
             doubtful.add(row)
     return doubtful
-
-
-def _parse(body: bytes) -> tuple[str, Any]:
-    try:
-        text = body.decode()
-    except UnicodeDecodeError as error:
-        raise _Refused("not_utf8", f"body: {error.reason} at byte {error.start}") from None
-    if is_too_deep(text):
-        raise _Refused("too_deep", f"body: more than {DEEPEST} levels")
-    try:
-        return text, parse_strictly(text)
-    except DuplicateMemberError as error:
-        tree = None if error.name in _TELLING else _parse_loosely(text)
-        raise _Refused("duplicate_member", f"body: two members {excerpt(error.name)}", tree) from None
-    except NotANumberError as error:
-        raise _Refused("not_a_number", f"body: {error} is no JSON number", _parse_loosely(text)) from None
-    except json.JSONDecodeError as error:
-        raise _Refused("not_json", f"body: {error.msg} at character {error.pos}") from None
-    except ValueError as error:  # an integer of more digits than Python converts
-        raise _Refused("unjudgeable", f"body: {error}") from None
-
-
-def _parse_loosely(text: str) -> Any:
-    """Parse what the strict parser refused, only to tell which event it would have been."""
-    try:
-        return json.loads(text)
-    except ValueError:
-        return None
-
-
-def _rejection(block: Block, number: int, refused: _Refused) -> Rejection:
-    tree = refused.tree if isinstance(refused.tree, dict) else {}
-    event_type = _readable(tree.get("event_type"))
-    is_row = block.shape == "row"
-    dataset = "events" if is_row else DATASET_OF_EVENT_TYPE.get(event_type or "")
-    event_data = tree if is_row else tree.get("data")
-    event_id = tree.get("alert_id") if dataset == "alerts" else None
-    if dataset == "events" and isinstance(event_data, dict):
-        event_id = event_data.get("id")
-    return Rejection(
-        ordinal=block.ordinals[number],
-        reason=refused.reason,
-        detail=refused.detail,
-        body=block.bodies[number],
-        input=block.input,
-        offset=block.offsets[number],
-        received_at=block.received_at[number],
-        stream=block.streams[number],
-        dataset=dataset,
-        workspace_id=_readable(tree.get("workspace_id")),
-        event_id=_readable(event_id),
-        shape="row" if is_row else "delivery",
-    )
-
-
-def _readable(value: Any) -> str | None:
-    return value if isinstance(value, str) and is_unicode(value) else None

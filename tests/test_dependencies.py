@@ -31,6 +31,7 @@ LAYERS = [
         "event",
         "jsontext",
         "judge",
+        "refusal",
         "typed",
         "validate",
         "rows",

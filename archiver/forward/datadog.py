@@ -158,7 +158,7 @@ class DatadogIntake:
         Raises:
             NotTrustedError: Nothing was sent.
         """
-        body = b"[" + b"".join(items)[:-1] + b"]"
+        body = b"".join((b"[", *items[:-1], items[-1][:-1], b"]"))
         trouble = _trouble_of(post(client, body, self._headers, path=self._path, gzip=self._gzip))
         return Verdict() if trouble is None else all_again(len(items), trouble)
 

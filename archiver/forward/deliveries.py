@@ -11,24 +11,21 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from operator import attrgetter
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from archiver import segment
 from archiver.block import Block
 from archiver.errors import SourceError
-from archiver.forward.base import Limits, Outgoing, Portion
+from archiver.forward.base import Limits, Portion
 from archiver.forward.cursor import CursorFile, InSpool
-from archiver.forward.events import COLUMNS, outgoing, portions
+from archiver.forward.events import portions
+from archiver.forward.judged import Judged
 from archiver.forward.wanted import Wanted
 from archiver.sources.files import Format, read_file
 from archiver.sources.filing import open_regular
-from archiver.validate import Rules, Validator
+from archiver.validate import Rules
 
-# Of a judged event: the other columns would cost a sixth of the time.
-_NEEDED: Final = frozenset({"ordinal"}.union(*COLUMNS.values())) - {"body", "received_at"}
-_place: Final = attrgetter("place")
 _BLOCK_BYTES: Final = 2 << 20
 _MOST_STUCK: Final = 1_000
 
@@ -75,7 +72,7 @@ class Deliveries:
         wanted: Wanted,
     ) -> None:
         self._folders = dict(folders)
-        self._validators = {source: Validator(one, only=_NEEDED) for source, one in rules.items()}
+        self._judged = {source: Judged(one) for source, one in rules.items()}
         self._cursor = cursor
         self._limits = limits
         self._wanted = None if wanted.is_everything else wanted
@@ -141,7 +138,7 @@ class Deliveries:
         path = unit.folder / unit.name
         position = self._cursor.cursor.spools.get(str(unit.folder))
         taken = position.place if position is not None and position.segment == unit.name else 0
-        validator = self._validators[self._folders[unit.folder]]
+        judged = self._judged[self._folders[unit.folder]]
         try:
             handle = open_regular(path)
         except FileNotFoundError:
@@ -152,12 +149,12 @@ class Deliveries:
             size = os.fstat(handle).st_size
             try:
                 blocks = read_file(file, Format("segment"), size=size, block_bytes=_BLOCK_BYTES)
-                yield from self._of_blocks(unit, blocks, validator, taken)
+                yield from self._of_blocks(unit, blocks, judged, taken)
             except OSError as error:
                 raise SourceError(f"{path}: cannot be read: {error.strerror}") from error
 
     def _of_blocks(
-        self, unit: Waiting, blocks: Iterator[Block], validator: Validator, taken: int
+        self, unit: Waiting, blocks: Iterator[Block], judged: Judged, taken: int
     ) -> Iterator[Portion]:
         end = 0
         block = next(blocks, None)
@@ -165,7 +162,7 @@ class Deliveries:
             following = next(blocks, None)
             end += len(block.bodies) + len(block.rejections)
             if end > taken or following is None:
-                events, invalid = _judged(validator, block, taken)
+                events, invalid = judged.events(block, taken)
                 yield from portions(
                     unit,
                     events,
@@ -176,30 +173,3 @@ class Deliveries:
                     invalid=invalid,
                 )
             block = following
-
-
-def _judged(validator: Validator, block: Block, taken: int) -> tuple[list[Outgoing], int]:
-    """Return the valid events of a block behind the first `taken` elements, and how many are invalid."""
-    verdict = validator.validate(block)
-    found: list[Outgoing] = []
-    for dataset, rows in verdict.tables.items():
-        if dataset in ("events", "alerts"):
-            ordinals: list[int] = rows.column("ordinal").to_pylist()
-            places = [ordinal + 1 for ordinal in ordinals]
-            numbers = _numbers_of(block, ordinals)
-            bodies = [block.bodies[number] for number in numbers]
-            received_us = [block.received_at[number] for number in numbers]
-            found += outgoing(rows, dataset, places, bodies, received_us)  # type: ignore[arg-type]
-    found.sort(key=_place)
-    if found and found[0].place <= taken:
-        found = [event for event in found if event.place > taken]
-    return found, sum(rejection.ordinal >= taken for rejection in verdict.rejections)
-
-
-def _numbers_of(block: Block, ordinals: list[int]) -> list[int]:
-    """Return where in the block's lists the elements with these ordinals are."""
-    first, last = block.ordinals[0], block.ordinals[-1]
-    if last - first == len(block.ordinals) - 1:
-        return [ordinal - first for ordinal in ordinals]
-    number_of = {ordinal: number for number, ordinal in enumerate(block.ordinals)}
-    return [number_of[ordinal] for ordinal in ordinals]

@@ -136,8 +136,9 @@ class ElasticIntake:
                 f"{where} = {self._index.text!r:.80}: {wrong}",
                 hint="a name such as logs-audit-default, or logs-audit-{workspace}",
             )
-        self._heads: dict[tuple[str, str, str, str], tuple[str, str, str]] = {}
-        self._minute: tuple[int | None, str] = (None, "")
+        self._heads: dict[tuple[str, str, str, str], tuple[bytes, bytes, bytes]] = {}
+        self._minute: int | None = None
+        self._until_minute = b""
 
     @property
     def limits(self) -> Limits:
@@ -161,30 +162,34 @@ class ElasticIntake:
                 self._heads.clear()
             self._heads[key] = head
         action, start, document = head
-        id_text = encode_basestring_ascii(event.id)[1:-1]
+        name = event.id
+        id_text = encode_basestring_ascii(name)[1:-1].encode()
         # A character is at most six in ASCII, and one in ASCII is one byte: nothing short is too long.
-        if len(start) + len(id_text) <= MOST_ID_BYTES and event.id.isascii():
-            line = f'{action}{start}{id_text}"}}}}\n'
+        if len(start) + len(id_text) > MOST_ID_BYTES or not name.isascii():
+            start, named = b"", _id_of(event).encode()
         else:
-            line = f'{action}{_id_of(event)}"}}}}\n'
+            named = id_text
         if not self._member:
-            item = b"%b%b\n" % (line.encode(), payload)
+            item = b'%b%b%b"}}\n%b\n' % (action, start, named, payload)
         else:
-            line += f'{{"@timestamp":"{self._when(event.at_us)}","event":{{"id":"{id_text}"{document}'
-            item = b"%b%b}\n" % (line.encode(), payload)
+            # As `clock.to_text`, which is slow; events near each other are of one minute.
+            minute, micros = divmod(event.at_us, 60_000_000)
+            if self._minute != minute:
+                self._minute, self._until_minute = minute, clock.to_text(event.at_us)[:17].encode()
+            item = b'%b%b%b"}}\n{"@timestamp":"%b%02d.%06dZ","event":{"id":"%b"%b%b}\n' % (
+                action,
+                start,
+                named,
+                self._until_minute,
+                micros // 1_000_000,
+                micros % 1_000_000,
+                id_text,
+                document,
+                payload,
+            )
         if len(item) > MOST_EVENT_BYTES:
             raise UnsendableError(f"{len(item)} bytes with what stands around it; at most {MOST_EVENT_BYTES}")
         return item
-
-    def _when(self, at_us: int) -> str:
-        """As `clock.to_text`, which is slow; events near each other are of one minute."""
-        minute, micros = divmod(at_us, 60_000_000)
-        known, text = self._minute
-        if known != minute:
-            text = clock.to_text(at_us)[:17]
-            self._minute = (minute, text)
-        rest = f"{micros:08d}"
-        return f"{text}{rest[:2]}.{rest[2:]}Z"
 
     def deliver(
         self,
@@ -258,7 +263,7 @@ class ElasticIntake:
             return "later"
         return "settings" if status in (401, 403, 404) else None
 
-    def _head(self, event: Outgoing) -> tuple[str, str, str]:
+    def _head(self, event: Outgoing) -> tuple[bytes, bytes, bytes]:
         """What is the same for all events of this kind: before the id, its beginning, behind it.
 
         Raises:
@@ -277,7 +282,7 @@ class ElasticIntake:
         start = f"{event.dataset}:{_escaped(event.workspace)}:"
         if not start.isascii() or not start.isprintable() or set(start) & {'"', "\\"}:
             start = "x" * MOST_ID_BYTES + "x"  # the long way, each time
-        return action, start, document
+        return action.encode(), start.encode(), document.encode()
 
 
 def _authorization(destination: Destination, token: Secret | None, password: Secret | None) -> dict[str, str]:
