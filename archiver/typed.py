@@ -3,12 +3,9 @@
 msgspec reads JSON strictly and takes each member by its declared type, so what it decodes
 has our schema's members and types. Three things it does not tell, and they are proven here:
 
-- *No member stands twice.* It keeps the last of two. But where no backslash is itself
-  escaped, every `"` but those of `\\"` begins or ends a string, so the number of keys is half
-  the number of such quotes less the number of string values. If it is that of the distinct
-  members, none stands twice. It suffices to compare the sums over many bodies, since no body
-  has fewer keys than distinct members; where the sums differ, the bodies are halved until the
-  guilty one is alone.
+- *No member stands twice.* It keeps the last of two. Each event is written again, with each member
+  once: a body has as many quotes that begin or end a string if none stands twice in it, and
+  more otherwise. Where no backslash is itself escaped, those are all `"` but those of `\\"`.
 - *`metadata` and `targets` are sound inside.* They are taken as they stand (`Raw`); each is
   parsed and written again, and must come out byte for byte (see `jsontext.writer_of`).
 - *Texts are what the schema wants of them*: not empty, instants, hashes; in bulk.
@@ -18,10 +15,8 @@ What is not proven goes on to slower proofs and to the judge. This module never 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
-from itertools import chain
 from typing import Any, Final, Literal
 
 import jsonschema_rs
@@ -52,7 +47,7 @@ def _field(name: str, kind: str) -> Any:
     if name in _REQUIRED:
         return (name, _TYPES[kind])
     if kind == columns.JSON:
-        return (name, msgspec.Raw, msgspec.Raw(b""))  # null is Raw(b"null")
+        return (name, msgspec.Raw | msgspec.UnsetType, _UNSET)  # null is Raw(b"null")
     return (name, _TYPES[kind] | None | msgspec.UnsetType, _UNSET)
 
 
@@ -75,13 +70,6 @@ _Event: Final = msgspec.defstruct(
     gc=False,
     kw_only=True,
 )
-_ENVELOPE_KEYS: Final = 4
-_ENVELOPE_STRINGS: Final = 3
-_OPTIONAL: Final = tuple(name for name in columns.EVENT_MEMBERS if name not in _REQUIRED)
-_TEXTS: Final = tuple(
-    name for name, kind in columns.EVENT_MEMBERS.items() if kind in (columns.TEXT, columns.INSTANT)
-)
-
 Members = dict[str, list[Any]]
 
 
@@ -157,6 +145,7 @@ class TypedProof:
         }
         self._has_extra = only is None or "extra" in only
         self._decode = msgspec.json.Decoder(_Event).decode
+        self._encode = msgspec.json.Encoder().encode
         self._is_valid_targets: Callable[[Any], bool] = jsonschema_rs.Draft202012Validator(
             targets, validate_formats=False, offline=True
         ).is_valid
@@ -201,7 +190,7 @@ class TypedProof:
         rest: list[int] = []
         kept: list[int] = []
         events: list[Any] = []
-        decode = self._decode
+        decode, encode = self._decode, self._encode
         for number in numbers:
             body = bodies[number]
             try:
@@ -210,29 +199,30 @@ class TypedProof:
                 rest.append(number)
                 continue
             # Almost no body has a backslash, and one byte is found sooner than two.
-            if b"\\" in body and b"\\\\" in body:  # then `\"` may end a string
+            if b"\\" not in body:
+                is_doubtful = body.count(b'"') != encode(event).count(b'"')
+            else:
+                is_doubtful = b"\\\\" in body or _quotes(body) != _quotes(encode(event))
+            if is_doubtful:
                 rest.append(number)
-                continue
-            kept.append(number)
-            events.append(event)
+            else:
+                kept.append(number)
+                events.append(event)
         if not kept:
             return [], {}, set(), rest
-        values = [astuple(event.data) for event in events]
-        members = _members_of(events, values)
+        members = _members_of(events)
         doubtful = self._doubtful_json(members)
         for name in ("workspace_id", *_NOT_EMPTY):
             if "" in members[name]:
                 doubtful |= {row for row, one in enumerate(members[name]) if not one}
-        quotes = [_quotes(bodies[number]) for number in kept]
-        if not _has_no_repeats(quotes, values, members):
-            _find_repeats(quotes, members, 0, len(kept), doubtful)
         return kept, members, doubtful, rest
 
     def _doubtful_json(self, members: Members) -> set[int]:
         """Return the rows whose `metadata` or `targets` are not proven sound, or not of their type."""
         doubtful = set()
         for name, is_valid in (("metadata", _is_object), ("targets", self._is_valid_targets)):
-            texts = members[name] = [bytes(one) or _UNSET for one in members[name]]
+            texts = [one if one is _UNSET else bytes(one) for one in members[name]]
+            members[name] = texts
             doubtful |= {
                 row for row, one in enumerate(texts) if one is not _UNSET and not _is_sound(one, is_valid)
             }
@@ -273,14 +263,14 @@ def _texts(values: list[bytes | None], doubtful: set[int]) -> list[bytes | None]
 
 
 def _quotes(text: bytes) -> int:
-    """Return how many quotes begin or end a string; no backslash of `text` is itself escaped."""
-    count = text.count(b'"')
-    return count - text.count(b'\\"') if b"\\" in text else count
+    """Return how many quotes begin or end a string; fewer if some backslash is itself escaped."""
+    return text.count(b'"') - text.count(b'\\"')
 
 
-def _members_of(events: list[Any], values: list[tuple[Any, ...]]) -> Members:
-    """Return each member's values, `_UNSET` where it is missing; `values` are those of `data`, by event."""
-    by_member = zip(columns.EVENT_MEMBERS, zip(*values, strict=True), strict=True)
+def _members_of(events: list[Any]) -> Members:
+    """Return each member's values, `_UNSET` where it is missing."""
+    values = zip(*[astuple(event.data) for event in events], strict=True)
+    by_member = zip(columns.EVENT_MEMBERS, values, strict=True)
     members: Members = {name: [*column] for name, column in by_member}
     members["workspace_id"] = [event.workspace_id for event in events]
     members["timestamp"] = [event.timestamp for event in events]
@@ -302,53 +292,6 @@ def _is_sound(text: bytes, is_valid: Callable[[Any], bool]) -> bool:
     except orjson.JSONDecodeError:
         return False
     return is_valid(tree) and writer_of(text, tree) is not None
-
-
-def _has_no_repeats(quotes: list[int], values: list[tuple[Any, ...]], members: Members) -> bool:
-    """Whether these bodies together have as many keys as distinct members; see `_find_repeats`.
-
-    The same sums as there, counted by the values' types in one go.
-    """
-    kinds = Counter(map(type, chain.from_iterable(values)))
-    found, rows = sum(quotes), len(values)
-    missing = kinds[msgspec.UnsetType]
-    for name in ("metadata", "targets"):
-        texts = [one for one in members[name] if one is not _UNSET]
-        found -= sum(map(_quotes, texts))
-        missing += rows - len(texts)
-    keys = found / 2 - _ENVELOPE_STRINGS * rows - kinds[str]
-    return keys == (_ENVELOPE_KEYS + len(columns.EVENT_MEMBERS)) * rows - missing
-
-
-def _find_repeats(quotes: list[int], members: Members, start: int, end: int, doubtful: set[int]) -> None:
-    """Add to `doubtful` every row from `start` to `end` whose body has more keys than distinct members."""
-    if _keys(quotes, members, start, end) == _distinct(members, start, end):
-        return
-    if end - start == 1:
-        doubtful.add(start)
-        return
-    middle = (start + end) // 2
-    _find_repeats(quotes, members, start, middle, doubtful)
-    _find_repeats(quotes, members, middle, end, doubtful)
-
-
-def _keys(quotes: list[int], members: Members, start: int, end: int) -> float:
-    """Return how many keys stand in these bodies, outside of `metadata` and `targets`."""
-    rows = end - start
-    found = sum(quotes[start:end])
-    for name in ("metadata", "targets"):
-        found -= sum([_quotes(one) for one in members[name][start:end] if one is not _UNSET])
-    strings = _ENVELOPE_STRINGS * rows
-    for name in _TEXTS:
-        values = members[name][start:end]
-        strings += rows - values.count(None) - values.count(_UNSET)
-    return found / 2 - strings
-
-
-def _distinct(members: Members, start: int, end: int) -> int:
-    """Return how many distinct members these bodies have, outside of `metadata` and `targets`."""
-    count = (_ENVELOPE_KEYS + len(columns.EVENT_MEMBERS)) * (end - start)
-    return count - sum(members[name][start:end].count(_UNSET) for name in _OPTIONAL)
 
 
 def _is_int64(value: int) -> bool:

@@ -7,13 +7,15 @@ them is what takes the time.
 from __future__ import annotations
 
 from operator import attrgetter
-from typing import Final
+from typing import Any, Final
 
 import pyarrow as pa
 
 from archiver.block import Block
+from archiver.event import Form
 from archiver.forward.base import Outgoing
 from archiver.forward.events import COLUMNS, ROW_EVENT_TYPE, outgoing
+from archiver.refusal import Refused
 from archiver.validate import Rules, Validator
 
 NEEDED: Final = frozenset({"ordinal"}.union(*COLUMNS.values())) - {"body", "received_at"}
@@ -80,6 +82,17 @@ class Judged(Validator):
                 [ordinals[number] + 1 for number in found.numbers],
             )
         return sorted(left)
+
+    def _ask_judge(self, form: Form, tree: Any) -> None:
+        # Only whether: `run` keeps what is invalid, and says why.
+        try:
+            is_valid = self._forms[form].judge.allows(tree)
+        except MemoryError:
+            raise
+        except Exception as error:  # noqa: BLE001 - a judge may raise anything
+            raise Refused("unjudgeable", type(error).__name__) from None
+        if not is_valid:
+            raise Refused("invalid", "")
 
 
 def _numbers_of(block: Block, ordinals: list[int]) -> list[int]:

@@ -179,7 +179,7 @@ class JudgeIsNotAsked(Validator):
     """A validator whose judge condemns everybody: what passes was acquitted by the sieve."""
 
     def _ask_judge(self, form: event.Form, tree: Any) -> None:
-        raise validate._Refused("invalid", "not acquitted")
+        raise validate.Refused("invalid", "not acquitted")
 
 
 def no_two_members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
