@@ -1,7 +1,7 @@
 """How fast events go on to a SIEM, beside the least that could be done. Prints Markdown tables.
 
     python -m tests.bench.bench_forward [--events 200000] [--million 1000000] [--replay 5000000] [--runs 3]
-                                        [--only kinds,forms,memory,replay]
+                                        [--only kinds,webhooks,forms,memory,replay]
 
 The job is the library's part of `archiver forward`, in a process of its own: segments on disk, judged,
 put into the destination's form, posted in batches of 1,000, the cursor moved after each answer. The
@@ -10,8 +10,10 @@ bodies of the same segments and does nothing else. They alternate. *A core* is b
 sender, less the start of Python: the receiver has its own. Each count is held against the generator's and the
 stand-in's.
 
-memory: one job with ever more events. replay: an archive of 5 M events, and whether the last tenth is as
-fast as the first. Options may be variables, BENCH_EVENTS and so on.
+kinds: the generator's mix, of which a tenth is nested, spaced or has unknown members, and a hundredth
+invalid. webhooks: of the same mix the flat, valid events alone, which is what the vendor's description
+shows. memory: one job with ever more events. replay: an archive of 5 M events, and whether the last
+tenth is as fast as the first. Options may be variables, BENCH_EVENTS and so on.
 """
 
 from __future__ import annotations
@@ -36,13 +38,17 @@ from archiver.archive import open_archive
 from archiver.config import read_settings
 from archiver.forward.replaying import replay, scope_of
 from archiver.forward.run import Forwarded, forward
+from archiver.judge import targets_schema
+from archiver.rows import is_storable
+from archiver.segment import BadStretch, SegmentWriter, read_runs
 from archiver.store.local import LocalStore
+from archiver.typed import TypedProof
 from tests.bench.bench import HERE, MIB, inputs, machine, say
 from tests.bench.many_files import Plan, made
 
 NAME = "bench"
 BAR = 50_000
-PARTS = ("kinds", "forms", "memory", "replay")
+PARTS = ("kinds", "webhooks", "forms", "memory", "replay")
 KINDS = ("splunk", "elastic", "datadog", "logstash", "http")
 PEER = "peer: bodies to HTTP, nothing else"
 REPLAY_FILES = 500
@@ -107,6 +113,30 @@ def configured(work: Path, kind: str, url: str, **members: Any) -> Path:
     path = work / "archiver.toml"
     path.write_text("\n".join(lines) + "\n")
     return path
+
+
+def webhooks(cache: Path, source: Path) -> Path:
+    """Return segments of the flat, valid events of `source` alone; made once."""
+    folder = cache / f"{source.name}-webhooks"
+    if (folder / ".manifest.json").exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    proof = TypedProof(targets_schema())
+    count = 0
+    for path in sorted(source.glob("*.seg")):
+        with path.open("rb", buffering=0) as file, SegmentWriter(folder) as writer:
+            for run in read_runs(file):
+                if isinstance(run, BadStretch):
+                    continue
+                found = proof.find(run.bodies, range(len(run.bodies)))
+                for number, workspace in zip(found.numbers, found.workspaces, strict=True):
+                    if not is_storable(workspace):
+                        continue
+                    writer.append(run.bodies[number], run.received_at[number], run.streams[number])
+                    count += 1
+    (folder / ".manifest.json").write_text(json.dumps({"deliveries": count, "invalid": 0}))
+    return folder
 
 
 def live(source: Path, work: Path, kind: str, **members: Any) -> Sent:
@@ -322,9 +352,11 @@ def main() -> None:
         if given.cache is not None:
             work = given.cache / "run"
         for part in given.only.split(","):
-            if part in ("kinds", "forms"):
+            if part in ("kinds", "webhooks", "forms"):
                 source = inputs(cache, given.events, "segments", 0)
-                (kinds if part == "kinds" else forms)(source, work, given.runs)
+                if part == "webhooks":
+                    source = webhooks(cache, source)
+                (forms if part == "forms" else kinds)(source, work, given.runs)
             elif part == "memory":
                 memory(cache, work, sorted({given.events, given.million}))
             elif part == "replay":

@@ -45,6 +45,13 @@ def test_each_kind_and_form_is_measured_beside_the_peer(cache: Path) -> None:
     assert "**" in line
 
 
+def test_the_vendors_own_form_is_measured_by_itself(cache: Path) -> None:
+    source = bench_forward.webhooks(cache, cache / f"{EVENTS}-segments-0")
+    wanted = json.loads((source / ".manifest.json").read_text())["deliveries"]
+    assert EVENTS / 2 < wanted < EVENTS
+    assert bench_forward.live(source, cache / "run", "http").events == wanted
+
+
 def test_a_wrong_count_ends_the_benchmark(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(name: str, configuration: Path) -> dict[str, Any]:
         return bench_forward.step(name, configuration) | {"taken": 1}
