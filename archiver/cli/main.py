@@ -102,6 +102,7 @@ def cli() -> None:
     In production:
       archiver receive --spool DIR                  always: takes signed webhooks
       archiver run --spool DIR --archive s3://…     every few minutes, from cron
+      archiver forward --follow                     always: sends events on to a SIEM
 
     Every option may be a variable (ARCHIVER_ARCHIVE) or stand in archiver.toml. Shell
     completion: eval "$(_ARCHIVER_COMPLETE=bash_source archiver)", likewise for zsh and fish.

@@ -17,13 +17,13 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from archiver import clock
 from archiver.errors import ArchiverError
-from archiver.forward.base import Intake, Limits, Reader, Trouble, Verdict
+from archiver.forward.base import Intake, Limits, Portion, Reader, Trouble, Verdict
 from archiver.forward.deadletters import DeadLetters, Letter
 from archiver.forward.requests import Payloads, Request, Requests
 from archiver.http import Client, NotTrustedError
@@ -152,8 +152,16 @@ class Sender:
             DestinationError: Nothing was taken for `give_up_after`, or the receiver refuses us.
             ArchiverError: It could not be read, or dead letters could not be written.
         """
+        portions = reader.read()
+        try:
+            return self._send(reader, iter(portions))
+        finally:
+            # Now, and not whenever what went wrong is forgotten: it holds a file open.
+            if isinstance(portions, Generator):
+                portions.close()
+
+    def _send(self, reader: Reader, portions: Iterator[Portion]) -> bool:
         requests = Requests(self._intake, self._payloads, self._limits, self._most_together)
-        portions = iter(reader.read())
         while True:
             try:
                 portion = next(portions, None)

@@ -186,6 +186,23 @@ def test_settings_trouble_ends_it_at_once_and_makes_no_dead_letter(tmp_path: Pat
     assert one.tally.is_open
 
 
+def test_the_reader_is_closed_though_what_went_wrong_is_kept(tmp_path: Path) -> None:
+    ended: list[bool] = []
+
+    class Open(ScriptedReader):
+        def read(self) -> Iterator[Portion]:
+            try:
+                yield from super().read()
+            finally:
+                ended.append(True)
+
+    intake = ScriptedIntake([later] * 100)
+    with pytest.raises(DestinationError) as kept:
+        sender(intake, tmp_path, policy=replace(QUICK, give_up_after=0.01)).send(Open([8, 8]))
+    assert kept.traceback
+    assert ended == [True]
+
+
 def test_a_failure_of_an_earlier_run_does_not_shorten_the_patience_of_this_one(tmp_path: Path) -> None:
     intake = ScriptedIntake([later])
     one = sender(intake, tmp_path, tally=Tally(failures=7, failing_since_us=1, is_open=True))
