@@ -42,7 +42,8 @@ _MOST_PROBLEMS: Final = 20
 _MOST_ANSWER_CHARACTERS: Final = 500
 _OLD_SECONDS: Final = 3600.0
 _DIGITS: Final = "0123456789abcdefghjkmnpqrstvwxyz"  # of base 32: sorts as the numbers do
-_TIME_DIGITS, _RANDOM_DIGITS, _PLACE_DIGITS = 11, 3, 2
+# With so much chance no two files of one microsecond get one name, also after one was rewritten.
+_TIME_DIGITS, _RANDOM_DIGITS, _PLACE_DIGITS = 11, 7, 2
 _STEM_LENGTH: Final = _TIME_DIGITS + _RANDOM_DIGITS
 _NAME: Final = re.compile(rf"([{_DIGITS}]{{{_STEM_LENGTH}}})\.([1-9][0-9]{{0,3}})\.jsonl", re.ASCII)
 _LETTER: Final = re.compile(rf"[{_DIGITS}]{{{_STEM_LENGTH + _PLACE_DIGITS}}}", re.ASCII)
@@ -233,9 +234,7 @@ class DeadLetters:
     def _create(self, part: Sequence[Letter]) -> list[Letter]:
         first = min(one.first_at for one in part)
         while True:
-            stem = _digits(first, _TIME_DIGITS) + "".join(
-                secrets.choice(_DIGITS) for _ in range(_RANDOM_DIGITS)
-            )
+            stem = _new_stem(first)
             named = [replace(one, id=stem + _digits(place, _PLACE_DIGITS)) for place, one in enumerate(part)]
             try:
                 durable.create(self.folder / _name(stem, len(named)), b"".join(map(_encode, named)))
@@ -324,6 +323,11 @@ class DeadLetters:
                 with contextlib.suppress(OSError):
                     if time.time() - path.lstat().st_mtime > _OLD_SECONDS:
                         path.unlink()
+
+
+def _new_stem(first_at: int) -> str:
+    chance = "".join(secrets.choice(_DIGITS) for _ in range(_RANDOM_DIGITS))
+    return _digits(first_at, _TIME_DIGITS) + chance
 
 
 def one_line(text: str) -> str:

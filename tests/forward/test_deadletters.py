@@ -16,6 +16,7 @@ import pytest
 from archiver import durable
 from archiver.errors import SourceError
 from archiver.forward.base import Outgoing
+from archiver.forward import deadletters
 from archiver.forward.deadletters import (
     MOST_FILE_BYTES,
     MOST_IN_A_FILE,
@@ -83,8 +84,13 @@ def test_names_sort_by_the_time_of_the_refusal_and_are_short(letters: DeadLetter
     assert _ids(letters) == ["first", "second", "later"]
     names = [one.id for one in [*earlier, *later]]
     assert names == sorted(names)
-    assert all(len(name) == 16 for name in names)
+    assert all(len(name) == 20 for name in names)
     assert letters.oldest() == 1_000
+
+
+def test_files_of_one_moment_have_names_of_their_own(letters: DeadLetters) -> None:
+    stems = {deadletters._new_stem(1_000) for _ in range(20_000)}
+    assert len(stems) == 20_000
 
 
 def test_nothing_was_added_is_nothing_to_read(letters: DeadLetters) -> None:
