@@ -15,8 +15,8 @@ import pytest
 
 from archiver import durable
 from archiver.errors import SourceError
-from archiver.forward.base import Outgoing
 from archiver.forward import deadletters
+from archiver.forward.base import Outgoing
 from archiver.forward.deadletters import (
     MOST_FILE_BYTES,
     MOST_IN_A_FILE,
