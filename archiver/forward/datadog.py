@@ -91,6 +91,8 @@ class DatadogIntake:
         ConfigError: There is no such site, or a tag or template will not do.
     """
 
+    oldest_seconds: Final[float | None] = OLDEST_SECONDS
+
     def __init__(self, destination: Destination, token: Secret | None) -> None:
         if token is None:
             raise ConfigError(f"[destinations.{destination.name}] has no token: an API key of Datadog")
@@ -98,7 +100,7 @@ class DatadogIntake:
         path = parsed_url(url_of(destination)).path or ""
         self._path = "" if path.rstrip("/").endswith(_ENDPOINT) else _ENDPOINT
         self._gzip = destination.gzip is not False
-        self._limits = Limits(
+        self.limits = Limits(
             min(destination.batch_events or MOST_EVENTS, MOST_EVENTS),
             # One byte of an array is in no item.
             min(destination.batch_bytes or MOST_BYTES, MOST_BYTES) - 1,
@@ -114,14 +116,6 @@ class DatadogIntake:
             self._templates["hostname"] = host
         self._tags = ",".join(_checked(f"{where} tags", destination.options.get("tags", ())))
         self._heads: dict[tuple[str, str, str, str], bytes] = {}
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def oldest_seconds(self) -> float | None:
-        return OLDEST_SECONDS
 
     def item(self, event: Outgoing, payload: bytes) -> bytes:
         """Return one element of the array, and the comma behind it.

@@ -115,6 +115,8 @@ class ElasticIntake:
         ConfigError: The index's name, or the user's, will not do.
     """
 
+    oldest_seconds: Final[float | None] = None
+
     def __init__(self, destination: Destination, token: Secret | None, password: Secret | None) -> None:
         self._headers = {
             "Content-Type": "application/x-ndjson",
@@ -122,7 +124,7 @@ class ElasticIntake:
         }
         self._path = _path(destination.url)
         self._gzip = destination.gzip is not False
-        self._limits = Limits(
+        self.limits = Limits(
             destination.batch_events or MOST_EVENTS, destination.batch_bytes or MOST_BYTES, MOST_EVENT_BYTES
         )
         self._member = {"as_delivered": "immutable", "ocsf": "ocsf", "ecs": ""}[destination.form]
@@ -139,14 +141,6 @@ class ElasticIntake:
         self._heads: dict[tuple[str, str, str, str], tuple[bytes, bytes, bytes]] = {}
         self._minute: int | None = None
         self._until_minute = b""
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def oldest_seconds(self) -> float | None:
-        return None
 
     def item(self, event: Outgoing, payload: bytes) -> bytes:
         """Return the two lines of a bulk request: what to create, and the document.

@@ -64,6 +64,8 @@ class LogstashIntake:
         ConfigError: The user's name cannot be told.
     """
 
+    oldest_seconds: Final[float | None] = None
+
     def __init__(self, destination: Destination, token: Secret | None, password: Secret | None) -> None:
         self._headers = {
             "Content-Type": "application/json",
@@ -72,15 +74,7 @@ class LogstashIntake:
         self._gzip = bool(destination.gzip)
         events = min(destination.batch_events or MOST_EVENTS, MOST_EVENTS)
         # One byte of an array is in no item.
-        self._limits = Limits(events, (destination.batch_bytes or MOST_BYTES) - 1, MOST_REQUEST_BYTES - 1)
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def oldest_seconds(self) -> float | None:
-        return None
+        self.limits = Limits(events, (destination.batch_bytes or MOST_BYTES) - 1, MOST_REQUEST_BYTES - 1)
 
     def item(self, event: Outgoing, payload: bytes) -> bytes:  # noqa: ARG002 - an Intake's
         """Return the payload and the comma behind it.
@@ -88,7 +82,7 @@ class LogstashIntake:
         Raises:
             UnsendableError: It is above what Logstash takes in one request.
         """
-        if len(payload) >= self._limits.most_event_bytes:
+        if len(payload) >= self.limits.most_event_bytes:
             raise UnsendableError(
                 f"{len(payload)} bytes, and Logstash takes {MOST_REQUEST_BYTES} in a request"
             )

@@ -120,6 +120,8 @@ class SplunkIntake:
         ConfigError: A template or the URL will not do, or there is no token.
     """
 
+    oldest_seconds: Final[float | None] = None
+
     def __init__(
         self,
         destination: Destination,
@@ -138,7 +140,7 @@ class SplunkIntake:
             raise ConfigError(f"[destinations.{destination.name}] has no token")
         self._token = token
         most_bytes = destination.batch_bytes or _MOST_BYTES
-        self._limits = Limits(destination.batch_events or _MOST_EVENTS, most_bytes, most_bytes)
+        self.limits = Limits(destination.batch_events or _MOST_EVENTS, most_bytes, most_bytes)
         found = {key: template_of(destination, key) for key in _TEMPLATED}
         self._templates = {key: template for key, template in found.items() if template is not None}
         self._by_action = any(one.names & {"action", "action_group"} for one in self._templates.values())
@@ -150,14 +152,6 @@ class SplunkIntake:
         self._gives_confirmations = False
         self._confirm_seconds = confirm_seconds
         self._first_pause_seconds = first_pause_seconds
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def oldest_seconds(self) -> float | None:
-        return None
 
     def item(self, event: Outgoing, payload: bytes) -> bytes:
         """Return the object of one event, and a line's end.
@@ -180,9 +174,9 @@ class SplunkIntake:
             *divmod(abs(at_us), 1_000_000),
             payload,
         )
-        if len(item) > self._limits.most_event_bytes:
+        if len(item) > self.limits.most_event_bytes:
             raise UnsendableError(
-                f"{len(item)} bytes as an item, more than the {self._limits.most_event_bytes} of a request",
+                f"{len(item)} bytes as an item, more than the {self.limits.most_event_bytes} of a request",
                 hint="raise batch_bytes, if the collector takes larger requests (max_content_length)",
             )
         return item

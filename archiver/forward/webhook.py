@@ -46,6 +46,8 @@ class WebhookIntake:
         ConfigError: The secret is too short, or what it signs would be compressed.
     """
 
+    oldest_seconds: Final[float | None] = None
+
     def __init__(
         self, destination: Destination, token: Secret | None, password: Secret | None, secret: Secret | None
     ) -> None:
@@ -61,20 +63,12 @@ class WebhookIntake:
         self._headers = {"Content-Type": kind, **authorization(destination, token, password)}
         most_bytes = destination.batch_bytes or MOST_BYTES
         if self._batch == "single":
-            self._limits = Limits(1, MOST_EVENT_BYTES, MOST_EVENT_BYTES)
+            self.limits = Limits(1, MOST_EVENT_BYTES, MOST_EVENT_BYTES)
         else:
             # One byte of an array is in no item.
-            self._limits = Limits(
+            self.limits = Limits(
                 destination.batch_events or MOST_EVENTS, most_bytes - 1, MOST_EVENT_BYTES - 1
             )
-
-    @property
-    def limits(self) -> Limits:
-        return self._limits
-
-    @property
-    def oldest_seconds(self) -> float | None:
-        return None
 
     def item(self, event: Outgoing, payload: bytes) -> bytes:
         """Return the payload, or the body as delivered, with what separates it from the next.
@@ -83,7 +77,7 @@ class WebhookIntake:
             UnsendableError: It is above 64 MiB.
         """
         item = event.body if self._as_delivered else payload
-        if len(item) + (self._batch != "single") > self._limits.most_event_bytes:
+        if len(item) + (self._batch != "single") > self.limits.most_event_bytes:
             raise UnsendableError(f"{len(item)} bytes; at most {MOST_EVENT_BYTES} are sent in a request")
         if self._batch == "lines":
             # White space between members; within a text a line break is escaped.

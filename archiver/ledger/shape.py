@@ -40,17 +40,26 @@ def parse(content: bytes) -> dict[str, Any]:
         ValueError: It is none, or holds a member twice, or `NaN`, or is not UTF-8.
         RecursionError: It is too deep.
     """
-    try:
-        # What a common writer makes of the tree again, byte for byte, holds no member twice.
-        tree = orjson.loads(content)
-        if orjson.dumps(tree, option=orjson.OPT_SORT_KEYS) == content and isinstance(tree, dict):
-            return tree
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        pass  # of another writer, or none: look closely
+    quick = _of_a_common_writer(content)
+    if quick is not None:
+        return quick
     tree = json.loads(content.decode(), object_pairs_hook=_object, parse_constant=_no_constant)
     if not isinstance(tree, dict):
         raise ShapeError("no object")
     return tree
+
+
+def _of_a_common_writer(content: bytes) -> dict[str, Any] | None:
+    """Return the object whose bytes these are; None where that takes a closer look.
+
+    What a common writer makes of the tree again, byte for byte, holds no member twice.
+    """
+    try:
+        tree = orjson.loads(content)
+        is_same = orjson.dumps(tree, option=orjson.OPT_SORT_KEYS) == content
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return None
+    return tree if is_same and isinstance(tree, dict) else None
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
